@@ -1,0 +1,32 @@
+.PHONY: run test check superuser
+
+PYTHON ?= python3
+
+run: .venv/ready
+	@exec .venv/bin/python manage.py run
+
+test: .venv/ready
+	.venv/bin/python -m pytest
+
+# Lint, format, types and what Django checks itself; CI runs this and `test`.
+check: .venv/ready-to-check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy .
+	.venv/bin/python manage.py makemigrations --check --dry-run
+	.venv/bin/python manage.py spectacular --validate --fail-on-warn --file /dev/null
+	ALLOWED_HOSTS=executions.example.com .venv/bin/python manage.py check --deploy --fail-level WARNING
+
+# The first user who can log in to the admin.
+superuser: .venv/ready
+	.venv/bin/python manage.py migrate --verbosity 0
+	.venv/bin/python manage.py createsuperuser
+
+.venv/ready: requirements.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/ready-to-check: .ci/requirements.txt .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/requirements.txt
+	touch $@

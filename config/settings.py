@@ -1,0 +1,235 @@
+"""All settings: from the environment, then from `.env`, else as secure as can be.
+
+A value that can't be understood never raises here. It is collected in
+`SETTINGS_ERRORS`, which the system checks (`executions/checks.py`) turn into
+errors before anything starts; until then its safe default stands in.
+"""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from environs import Env, EnvValidationError, validate
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+Env().read_env(str(BASE_DIR / ".env"), recurse=False)
+
+# What is wrong with the environment: a variable's name, and one sentence for each fault.
+SETTINGS_ERRORS: dict[str, list[str]] = {}
+
+
+def setting(kind: str, name: str, default: Any, **options: Any) -> Any:
+    """Read the variable `name` with the parser `kind` of environs.
+
+    Unset and empty give the default. So does a value that does not fit, which
+    is kept in `SETTINGS_ERRORS`.
+    """
+    if not os.environ.get(name):
+        return default
+    reader = Env(eager=False)
+    value = getattr(reader, kind)(name, **options)
+    try:
+        reader.seal()
+    except EnvValidationError as error:
+        messages = error.error_messages  # by variable, of which there is one
+        SETTINGS_ERRORS[name] = messages if isinstance(messages, list) else messages[name]
+        return default
+    return value
+
+
+def database(url: str, *, data_dir: Path) -> dict[str, Any]:
+    """Django's settings of the database that `url` names; SQLite in `data_dir` if it is empty."""
+    embedded = f"sqlite:///{data_dir / 'executions.sqlite3'}"
+    try:
+        settings = dict(dj_database_url.parse(url or embedded, conn_max_age=None))
+    except ValueError:
+        # Not the library's own words: they may repeat the password that the URL holds.
+        SETTINGS_ERRORS["DATABASE_URL"] = ["Not a database URL."]
+        settings = dict(dj_database_url.parse(embedded, conn_max_age=None))
+    if settings["ENGINE"] == "django.db.backends.sqlite3":
+        settings["OPTIONS"] = {
+            # Take the write lock at BEGIN: a transaction that reads first and
+            # writes later could not wait for it and would fail as "locked".
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 5,  # seconds to wait for the lock; then the API says 503
+            # FULL, since a 201 is kept through a power cut too.
+            "init_command": (
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;"
+                "PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864;"
+            ),
+        }
+        # A file, since the tests also write from several threads and processes.
+        settings["TEST"] = {"NAME": str(data_dir / "test.sqlite3")}
+    return settings
+
+
+def secret_key(data_dir: Path) -> str:
+    """The key kept in `data_dir`, made at the first start, readable by its owner only."""
+    path = data_dir / "secret_key"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = path.with_name(f"secret_key.{os.getpid()}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(50))
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)  # whole or not at all, and the first of two wins
+            fresh.unlink()
+        return path.read_text()
+    except OSError as error:
+        SETTINGS_ERRORS["DATA_DIR"] = [f"{error.strerror}: {error.filename}"]
+        return secrets.token_urlsafe(50)
+
+
+POSITIVE = validate.Range(min=1)
+LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+# The service
+
+PORT = setting("int", "PORT", 8000, validate=validate.Range(min=1, max=65535))
+DATA_DIR = setting("path", "DATA_DIR", BASE_DIR / "var").absolute()
+DEBUG = setting("bool", "DEBUG", False)
+OPEN_ACCESS = setting("bool", "OPEN_ACCESS", False)
+ALLOWED_HOSTS = setting("list", "ALLOWED_HOSTS", LOCAL_HOSTS)
+SECRET_KEY = setting("str", "SECRET_KEY", "") or secret_key(DATA_DIR)
+DATABASES = {"default": database(setting("str", "DATABASE_URL", ""), data_dir=DATA_DIR)}
+
+# Executions. Where the seed's own project names a default it is ours: 6 h, 8 GB, 4 cpus, 1000 pids.
+
+EXECUTION_RUNNER = setting(
+    "str", "EXECUTION_RUNNER", "process", validate=validate.OneOf(["process"])
+)
+EXECUTION_COMMAND = setting(
+    "str",
+    "EXECUTION_COMMAND",
+    r"printf -- 'project %s\nbead %s\ncontext %s\n' {project_id} {bead_id} {context}",
+)
+EXECUTION_ENV = setting("list", "EXECUTION_ENV", [])
+EXECUTION_WORKSPACES = setting("path", "EXECUTION_WORKSPACES", None)
+EXECUTION_TIMEOUT = setting("int", "EXECUTION_TIMEOUT", 6 * 60 * 60, validate=POSITIVE)
+EXECUTION_GRACE_PERIOD = setting(
+    "float", "EXECUTION_GRACE_PERIOD", 10.0, validate=validate.Range(min=0)
+)
+EXECUTION_PROJECT_CONCURRENCY = setting(
+    "int", "EXECUTION_PROJECT_CONCURRENCY", 1, validate=POSITIVE
+)
+WORKER_CONCURRENCY = setting("int", "WORKER_CONCURRENCY", 4, validate=POSITIVE)
+WORKER_LEASE = setting("float", "WORKER_LEASE", 30.0, validate=validate.Range(min=0.5))
+WORKER_HEARTBEAT = setting("float", "WORKER_HEARTBEAT", 5.0, validate=validate.Range(min=0.1))
+
+# Django
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = [
+    "executions",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+APPEND_SLASH = False  # every path is answered with and without the slash, without a redirect
+LOGIN_URL = "admin:login"
+USE_I18N = False  # the API, the admin and the browsable API speak English
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True  # straight from the packages: nothing has to be collected first
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_HTTPONLY = False  # the browsable API's form reads it
+# Plain HTTP is for this machine only; a service under another name has TLS in front.
+HTTPS_ONLY = setting("bool", "HTTPS_ONLY", not set(ALLOWED_HOSTS) <= set(LOCAL_HOSTS))
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if HTTPS_ONLY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
+# The header by which the proxy in front says "https", such as X-Forwarded-Proto. Without
+# such a proxy anyone could send it, so it is believed only when it is named here.
+if proxy_header := setting("str", "SECURE_PROXY_SSL_HEADER", ""):
+    SECURE_PROXY_SSL_HEADER = (f"HTTP_{proxy_header.upper().replace('-', '_')}", "https")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}
+
+# The API and its description
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["executions.permissions.IsAuthenticatedOrOpenAccess"],
+    "DEFAULT_PARSER_CLASSES": ["executions.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "executions.exceptions.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Executions",
+    "DESCRIPTION": (
+        "Starts, shows and steers *executions* of a *bead* (an issue of the beads tracker) of a "
+        "*project*, and keeps their output."
+    ),
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    # Swagger UI would else ask a validator on the internet about the schema.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
+    "PREPROCESSING_HOOKS": ["executions.schema.without_trailing_slash"],
+    "ENUM_NAME_OVERRIDES": {
+        "ExecutionStatus": "executions.models.Execution.Status",
+        "FailureReason": "executions.models.Execution.FailureReason",
+    },
+}
