@@ -1,0 +1,172 @@
+"""What is kept: executions and the chunks of their output.
+
+Nothing here writes a status: every change of it is in `services.py`.
+"""
+
+import datetime
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from executions.ids import bounds_at, new_id
+
+
+class ExecutionQuerySet(models.QuerySet["Execution"]):
+    def pending(self) -> Self:
+        return self.filter(status=Execution.Status.PENDING)
+
+    def running(self) -> Self:
+        return self.filter(status=Execution.Status.RUNNING)
+
+    def held_under(self, lease_token: object) -> Self:
+        """The execution whose claim this token stands for, while that claim holds."""
+        return self.running().filter(lease_token=lease_token)
+
+    def lease_expired(self) -> Self:
+        # By the database's clock, since many machines share the leases.
+        return self.running().filter(lease_expires_at__lt=Now())
+
+    def accepted_after(self, moment: datetime.datetime) -> Self:
+        # The bound on the id lets the database skip what is older without reading it.
+        return self.filter(id__gte=bounds_at(moment)[0], started_at__gt=moment)
+
+    def accepted_before(self, moment: datetime.datetime) -> Self:
+        return self.filter(id__lte=bounds_at(moment)[1], started_at__lt=moment)
+
+    def newest_first(self) -> Self:
+        return self.order_by("-id")
+
+
+class Execution(models.Model):
+    """One request to run something for a bead of a project."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+        COMPLETED = "completed"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    class FailureReason(models.TextChoices):
+        EXIT_CODE = "exit_code", "exit code"
+        TIMEOUT = "timeout"
+        OUT_OF_MEMORY = "out_of_memory", "out of memory"
+        START_ERROR = "start_error", "start error"
+        WORKER_LOST = "worker_lost", "worker lost"
+
+    ENDED = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    project_id = models.CharField(max_length=255, help_text="The project, as its tracker names it.")
+    bead_id = models.CharField(max_length=255, help_text="The bead: an issue of the beads tracker.")
+    context = models.TextField(null=True, help_text="Free text handed to the command.")
+    timeout = models.PositiveIntegerField(help_text="Seconds that it may run.")
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        db_index=False,  # read along with a row, never searched by
+        related_name="+",
+        help_text="Who asked for it; null where access is open.",
+    )
+    retry_of = models.UUIDField(
+        null=True,
+        help_text="The execution that this one repeats. No foreign key: that one may be pruned.",
+    )
+
+    status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
+    started_at = models.DateTimeField(help_text="When it was accepted.")
+    running_at = models.DateTimeField(null=True, help_text="When its process or container began.")
+    completed_at = models.DateTimeField(null=True, help_text="When it ended, however it ended.")
+    cancel_requested_at = models.DateTimeField(null=True)
+
+    exit_code = models.IntegerField(
+        null=True,
+        help_text="What the command ended with; 128 and the signal's number if a signal ended it.",
+    )
+    failure_reason = models.CharField(max_length=13, choices=FailureReason, null=True)
+    error = models.TextField(null=True, help_text="Why it failed, in one sentence.")
+    output_size = models.BigIntegerField(
+        default=0, help_text="Bytes written so far, also those no longer kept."
+    )
+    output_truncated = models.BooleanField(
+        default=False, help_text="Whether some of the output was left out."
+    )
+
+    worker = models.CharField(max_length=255, null=True, help_text="The worker that claimed it.")
+    lease_token = models.UUIDField(
+        null=True, help_text="The claim that holds; null when none does."
+    )
+    lease_expires_at = models.DateTimeField(null=True)
+
+    objects = ExecutionQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="execution_status_known",
+                condition=Q(status__in=["pending", "running", "completed", "failed", "cancelled"]),
+            ),
+            models.CheckConstraint(
+                name="execution_claimed_while_running",
+                condition=Q(
+                    status="running", lease_token__isnull=False, lease_expires_at__isnull=False
+                )
+                | Q(~Q(status="running"), lease_token__isnull=True, lease_expires_at__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="execution_completed_at_when_ended",
+                condition=Q(
+                    status__in=["completed", "failed", "cancelled"], completed_at__isnull=False
+                )
+                | Q(status__in=["pending", "running"], completed_at__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="execution_failed_for_a_reason",
+                condition=Q(status="failed", failure_reason__isnull=False, error__isnull=False)
+                | Q(~Q(status="failed"), failure_reason__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="execution_completed_with_zero",
+                condition=~Q(status="completed") | Q(exit_code=0),
+            ),
+        ]
+        indexes = [
+            # A list, newest first, by any one of its filters …
+            models.Index(fields=["project_id", "id"], name="execution_project"),
+            models.Index(fields=["bead_id", "id"], name="execution_bead"),
+            models.Index(fields=["status", "id"], name="execution_status"),
+            # … the projects that are busy, and the leases that have run out.
+            models.Index(
+                fields=["project_id", "lease_expires_at"],
+                name="execution_running",
+                condition=Q(status="running"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in self.ENDED
+
+
+class OutputChunk(models.Model):
+    """Bytes that an execution wrote, as they came, from `offset` on."""
+
+    pk = models.CompositePrimaryKey("execution_id", "offset")
+    execution = models.ForeignKey(
+        Execution,
+        on_delete=models.CASCADE,
+        db_index=False,  # the primary key begins with it
+        related_name="chunks",
+    )
+    offset = models.BigIntegerField(help_text="How many bytes had been written before.")
+    data = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.execution_id} from byte {self.offset}"
