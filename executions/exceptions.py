@@ -1,0 +1,33 @@
+"""What becomes an answer instead of a crash."""
+
+import logging
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connection
+from rest_framework import status
+from rest_framework.exceptions import APIException
+from rest_framework.response import Response
+from rest_framework.views import exception_handler as default_handler
+
+logger = logging.getLogger(__name__)
+
+# Seconds after which a client may try again when the database could not be reached.
+RETRY_AFTER = 5
+
+
+class DatabaseUnavailable(APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "The database can't be reached at the moment. Nothing was changed."
+    default_code = "database_unavailable"
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's own, and 503 with `Retry-After` for a database that can't be reached or is locked."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return default_handler(error, context)
+    logger.error("The database failed: %s", error)
+    connection.close()  # the next request connects anew
+    response = default_handler(DatabaseUnavailable(), context)
+    if response is not None:
+        response["Retry-After"] = str(RETRY_AFTER)
+    return response

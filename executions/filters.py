@@ -1,0 +1,49 @@
+"""The query parameters of the list."""
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+
+from executions.models import Execution
+from executions.serializers import IdField, RejectUnknown
+
+
+class ListParameters(RejectUnknown):
+    """Raises ValidationError (400) naming a bad value, an unknown or a repeated parameter."""
+
+    unknown_message = "Unknown parameter."
+
+    project_id = IdField(required=False, help_text="Only executions of this project.")
+    bead_id = IdField(required=False, help_text="Only executions of this bead.")
+    status = serializers.MultipleChoiceField(
+        required=False,
+        choices=Execution.Status.choices,
+        help_text="Only executions of this status; may be repeated.",
+    )
+    started_after = serializers.DateTimeField(
+        required=False, help_text="Only executions accepted later than this."
+    )
+    started_before = serializers.DateTimeField(
+        required=False, help_text="Only executions accepted earlier than this."
+    )
+
+
+# Read elsewhere: by the pagination and, for the browsable API, by content negotiation.
+OTHER_PARAMETERS = ("limit", "cursor", api_settings.URL_FORMAT_OVERRIDE)
+
+
+def read_list_parameters(request: Request) -> dict[str, Any]:
+    """The filters of a request, ready for `services.list_executions`."""
+    given: dict[str, Any] = {}
+    for name, values in request.query_params.lists():
+        if name == "status":
+            given[name] = values
+        elif len(values) > 1:
+            raise serializers.ValidationError({name: ["Given more than once."]})
+        elif name not in OTHER_PARAMETERS:
+            given[name] = values[0]
+    parameters = ListParameters(data=given)
+    parameters.is_valid(raise_exception=True)
+    return parameters.validated_data

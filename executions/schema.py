@@ -1,0 +1,194 @@
+"""What the OpenAPI description says beyond what the code shows: answers, headers, examples."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+    inline_serializer,
+)
+from rest_framework import serializers
+
+from executions.filters import ListParameters
+from executions.serializers import (
+    ExecutionCreateSerializer,
+    ExecutionDetailSerializer,
+    ExecutionSerializer,
+)
+
+Endpoint = tuple[str, str, str, Any]  # path, its regular expression, method, view
+
+
+def without_trailing_slash(endpoints: list[Endpoint]) -> list[Endpoint]:
+    """Name the paths of single executions as the contract does; both forms are answered."""
+    return [
+        (path if path == "/executions/" else path.rstrip("/"), *rest) for path, *rest in endpoints
+    ]
+
+
+DETAIL = inline_serializer("Error", {"detail": serializers.CharField()})
+
+FIELD_ERRORS: dict[str, Any] = {
+    "type": "object",
+    "description": "The faults of each field or parameter, or one `detail` for the whole.",
+    "additionalProperties": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+    },
+}
+
+
+def error(description: str, detail: str, response: Any = DETAIL) -> OpenApiResponse:
+    return OpenApiResponse(
+        response,
+        description=description,
+        examples=[OpenApiExample("Example", {"detail": detail}, response_only=True)],
+    )
+
+
+def header(name: str, description: str, *, on: list[int]) -> OpenApiParameter:
+    return OpenApiParameter(
+        name,
+        OpenApiTypes.STR,
+        OpenApiParameter.HEADER,
+        response=on,
+        description=description,
+    )
+
+
+BAD_BODY = OpenApiResponse(
+    FIELD_ERRORS,
+    description="Not JSON, or not what is asked for; nothing was stored.",
+    examples=[
+        OpenApiExample(
+            "A field", {"project_id": ["This field may not be blank."]}, response_only=True
+        ),
+        OpenApiExample(
+            "The whole", {"detail": "JSON parse error - Expecting value"}, response_only=True
+        ),
+    ],
+)
+BAD_PARAMETER = OpenApiResponse(
+    FIELD_ERRORS,
+    description="A parameter is unknown, or has a bad value.",
+    examples=[OpenApiExample("A parameter", {"limit": ["Invalid."]}, response_only=True)],
+)
+FORBIDDEN = error("No login.", "Authentication credentials were not provided.")
+NOT_FOUND = error("No execution has this id.", "Execution not found")
+TOO_LARGE = error("The body is larger than 1 MiB.", "The body has more than 1048576 bytes.")
+NOT_JSON = error(
+    "The body is not `application/json`.", 'Unsupported media type "text/plain" in request.'
+)
+UNAVAILABLE = error(
+    "The database can't be reached. `Retry-After` says when to try again, in seconds.",
+    "The database can't be reached at the moment. Nothing was changed.",
+)
+RETRY_AFTER = header("Retry-After", "Seconds after which to try again.", on=[503])
+
+EXAMPLE = {
+    "id": "01a204e9-82c4-73ea-8b12-b77399aed641",
+    "project_id": "shop",
+    "bead_id": "shop-42",
+    "status": "completed",
+    "started_at": "2026-11-22T20:19:01.956000Z",
+    "running_at": "2026-11-22T20:19:01.961343Z",
+    "completed_at": "2026-11-22T20:19:02.113997Z",
+    "output_size": 24,
+    "context": "The basket forgets its last item.",
+    "exit_code": 0,
+    "failure_reason": None,
+    "error": None,
+    "timeout": 21600,
+    "cancel_requested_at": None,
+    "retry_of": None,
+    "requested_by": "ada",
+}
+DETAIL_EXAMPLE = {**EXAMPLE, "output": "Fixed; all tests pass.\n\n", "output_truncated": False}
+
+describe_executions = extend_schema_view(
+    create=extend_schema(
+        summary="Start an execution",
+        description=(
+            "Accepts an execution. It is kept, and will be run, once this answers with 201."
+        ),
+        request=ExecutionCreateSerializer,
+        parameters=[
+            header("Location", "The execution's own address.", on=[201]),
+            RETRY_AFTER,
+        ],
+        responses={
+            201: ExecutionDetailSerializer,
+            400: BAD_BODY,
+            403: FORBIDDEN,
+            413: TOO_LARGE,
+            415: NOT_JSON,
+            503: UNAVAILABLE,
+        },
+        examples=[
+            OpenApiExample(
+                "A bead",
+                {
+                    "project_id": "shop",
+                    "bead_id": "shop-42",
+                    "context": "The basket forgets its last item.",
+                },
+                request_only=True,
+            ),
+            OpenApiExample(
+                "Accepted",
+                {
+                    **DETAIL_EXAMPLE,
+                    "status": "pending",
+                    "running_at": None,
+                    "completed_at": None,
+                    "exit_code": None,
+                    "output": None,
+                    "output_size": 0,
+                },
+                response_only=True,
+                status_codes=["201"],
+            ),
+        ],
+    ),
+    retrieve=extend_schema(
+        summary="Show an execution",
+        parameters=[
+            OpenApiParameter(
+                "id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The execution's id."
+            ),
+            RETRY_AFTER,
+        ],
+        responses={
+            200: ExecutionDetailSerializer,
+            403: FORBIDDEN,
+            404: NOT_FOUND,
+            503: UNAVAILABLE,
+        },
+        examples=[
+            OpenApiExample("Completed", DETAIL_EXAMPLE, response_only=True, status_codes=["200"])
+        ],
+    ),
+    list=extend_schema(
+        summary="List executions",
+        description="Newest first, without their output.",
+        parameters=[
+            ListParameters,
+            header(
+                "Link",
+                'The neighbouring pages, as `<…>; rel="next"` and `rel="prev"` (RFC 8288).',
+                on=[200],
+            ),
+            RETRY_AFTER,
+        ],
+        responses={
+            200: ExecutionSerializer(many=True),
+            400: BAD_PARAMETER,
+            403: FORBIDDEN,
+            503: UNAVAILABLE,
+        },
+        examples=[OpenApiExample("One", EXAMPLE, response_only=True, status_codes=["200"])],
+    ),
+)

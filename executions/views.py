@@ -1,0 +1,94 @@
+"""The API: from requests to `services` and back."""
+
+from typing import Any
+
+from django.db import DatabaseError, connection
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from rest_framework import status, viewsets
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.serializers import BaseSerializer
+
+from executions import services
+from executions.exceptions import RETRY_AFTER
+from executions.filters import read_list_parameters
+from executions.models import Execution
+from executions.pagination import ExecutionPagination
+from executions.schema import describe_executions
+from executions.serializers import (
+    ExecutionCreateSerializer,
+    ExecutionDetailSerializer,
+    ExecutionSerializer,
+)
+
+
+@describe_executions
+class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
+    """Start, show and list executions."""
+
+    queryset = Execution.objects.none()  # for the schema; reads go through services
+    pagination_class = ExecutionPagination
+    lookup_value_regex = "[^/]+"  # whatever is asked for: unknown is 404 in the API's own words
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        if self.action == "create":
+            return ExecutionCreateSerializer
+        if self.action == "list":
+            return ExecutionSerializer
+        return ExecutionDetailSerializer
+
+    def get_queryset(self) -> QuerySet[Execution]:
+        return services.list_executions(**read_list_parameters(self.request))
+
+    def get_object(self) -> Execution:
+        execution = services.get_execution(self.kwargs["pk"])
+        if execution is None:
+            raise NotFound("Execution not found")
+        return execution
+
+    def create(self, request: Request) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        execution = services.start_execution(
+            **serializer.validated_data,
+            requested_by=request.user if request.user.is_authenticated else None,
+        )
+        return Response(
+            ExecutionDetailSerializer(execution).data,
+            status=status.HTTP_201_CREATED,
+            headers={"Location": reverse("execution-detail", [execution.pk], request=request)},
+        )
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return Response(self.get_serializer(self.get_object()).data)
+
+    def list(self, request: Request) -> Response:
+        page = self.paginate_queryset(self.get_queryset())
+        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+
+
+def livez(request: HttpRequest) -> HttpResponse:
+    """200 while the server answers at all."""
+    return JsonResponse({"status": "ok"})
+
+
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 while the server can do its work; 503 without a database."""
+    try:
+        Execution.objects.newest_first().values("pk").first()
+    except DatabaseError:
+        connection.close()
+        return JsonResponse(
+            {"detail": "The database can't be reached."},
+            status=503,
+            headers={"Retry-After": str(RETRY_AFTER)},
+        )
+    return JsonResponse({"status": "ok"})
+
+
+def not_found(request: HttpRequest, exception: Http404) -> HttpResponse:
+    """404 in the shape of every other error."""
+    return JsonResponse({"detail": "Not found."}, status=404)
