@@ -1,0 +1,36 @@
+"""`manage.py run_server`: become the web server."""
+
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+DEFAULTS = {
+    # Threads that answer requests. More only wait for each other: for the
+    # interpreter, and for SQLite's one writer.
+    "GRANIAN_BLOCKING_THREADS": "4",
+    "GRANIAN_WEBSOCKETS": "false",
+}
+
+
+class Command(BaseCommand):
+    help = (
+        "Check the settings, then become the web server (granian) on PORT. "
+        "GRANIAN_… variables reach it, see `granian --help`."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--host", default="127.0.0.1", help="address to listen on (%(default)s)"
+        )
+
+    def handle(self, *, host: str, **_: Any) -> None:
+        granian = Path(sys.executable).with_name("granian")
+        options = ["--interface", "wsgi", "--host", host, "--port", str(settings.PORT)]
+        for name, value in DEFAULTS.items():
+            os.environ.setdefault(name, value)
+        os.execv(granian, [str(granian), *options, "config.wsgi:application"])  # noqa: S606 — no shell is what we want

@@ -1,0 +1,35 @@
+"""`manage.py run_worker`: claim executions and run them until SIGTERM or Ctrl-C."""
+
+import os
+import signal
+import socket
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from executions.runners import create_runner
+from executions.wakeup import Bell
+from executions.worker import Worker
+
+
+class Command(BaseCommand):
+    help = (
+        "Claim executions and run them. SIGTERM or Ctrl-C: claim no more and let what runs end "
+        "within the grace period; a second one does not wait."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--name",
+            default=f"{socket.gethostname()}-{os.getpid()}",
+            help="what executions show as their worker (default: host and process id)",
+        )
+
+    def handle(self, *, name: str, **_: Any) -> None:
+        with Bell() as bell:
+            worker = Worker(create_runner(settings.EXECUTION_RUNNER), bell, name=name)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: worker.stop())
+            worker.run()

@@ -1,0 +1,215 @@
+"""The processes between a worker and the commands that it starts.
+
+Run as a script by `ProcessRunner`, one for each worker. It is small, has one
+thread and holds nothing, so that it forks in a fraction of the time that the
+worker would need. For each command it forks once more: that supervisor starts
+the command, passes signals on to it and to all that descends from it, and
+reports how it ended.
+
+What it is for is the worker's death. A worker that is killed can't stop its
+commands, and the operating system lets them run on. But every supervisor has a
+socket to the worker, which closes with it whatever it died of; then it kills
+everything below it. On Linux that includes daemons that left the process group
+(the supervisor is their subreaper), and a command whose supervisor is killed
+dies too (the parent-death signal). Elsewhere the process group is reached.
+
+On a supervisor's socket travel: to it the length of a JSON object in four bytes
+and that object (`argv`, `environment`, `workspace`), then a byte for each signal
+to send; from it JSON lines, either `{"error"}` or `{"running_at"}` (seconds
+since 1970) and later `{"exit_code"}`.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+# <linux/prctl.h>
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+# Precedes a request: the bytes that it has.
+LENGTH = struct.Struct("!I")
+
+# The worker decides when this ends.
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# How often what has been killed but is not dead yet is looked at again, in seconds.
+KILL_INTERVAL = 0.01
+
+
+def main() -> None:
+    """Fork a supervisor for every pair (socket, output pipe) that comes in on standard input."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    with socket.socket(fileno=sys.stdin.fileno()) as worker:
+        while True:
+            message, received, _, _ = socket.recv_fds(worker, 1, 2)
+            if not message:
+                return
+            if os.fork() == 0:
+                worker.close()
+                try:
+                    Supervisor(socket.socket(fileno=received[0]), received[1]).run()
+                except BaseException:
+                    traceback.print_exc()  # `os._exit` would swallow it
+                finally:
+                    os._exit(0)
+            for descriptor in received:
+                os.close(descriptor)
+
+
+class Supervisor:
+    """Looks after one command. `output` is the descriptor that it writes to."""
+
+    def __init__(self, worker: socket.socket, output: int) -> None:
+        self.worker = worker
+        self.output = output
+        self.command = 0  # its process id; also that of its group
+        self.exit_code: int | None = None
+
+    def run(self) -> None:
+        child_ended, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        request = self.receive_request()
+        with temporary_folder(unless=request["workspace"]) as folder:
+            try:
+                self.start(request["argv"], request["environment"], folder)
+            except (OSError, ValueError) as error:
+                self.report(error=explain(error, request["argv"][0], folder))
+                return
+            finally:
+                os.close(self.output)
+            try:
+                self.report(running_at=time.time())
+                self.supervise(child_ended)
+            finally:
+                self.end_everything()
+            self.report(exit_code=self.exit_code)
+
+    def receive_request(self) -> Any:
+        (length,) = LENGTH.unpack(self.worker.recv(LENGTH.size, socket.MSG_WAITALL))
+        return json.loads(self.worker.recv(length, socket.MSG_WAITALL))
+
+    def start(self, argv: list[str], environment: dict[str, str], folder: str) -> None:
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=self.output,
+            start_new_session=True,
+            preexec_fn=become_command,  # safe: this process has one thread
+        )
+        self.command = process.pid
+        process.returncode = 0  # `reap` waits for it: Popen must not
+
+    def supervise(self, child_ended: int) -> None:
+        """Return when the command has ended, or everything has to."""
+        while True:
+            self.reap()
+            if self.exit_code is not None:
+                return
+            ready, _, _ = select.select([self.worker.fileno(), child_ended], [], [])
+            if child_ended in ready:
+                os.read(child_ended, 4096)
+            if self.worker.fileno() in ready:
+                try:
+                    order = self.worker.recv(1)
+                except ConnectionError:  # it has left something unread
+                    order = b""
+                if not order:
+                    return  # the worker is gone
+                self.signal_everything(order[0])
+
+    def reap(self) -> bool:
+        """Collect what has ended. False when nothing is left below this process."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.command:
+                code = os.waitstatus_to_exitcode(status)
+                self.exit_code = code if code >= 0 else 128 - code
+
+    def signal_everything(self, number: int) -> None:
+        """Signal the command's group, and each descendant that has left it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.command, number)
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+                if os.getpgid(process.pid) != self.command:
+                    process.send_signal(number)
+
+    def end_everything(self) -> None:
+        """Kill what is left below this process until nothing is."""
+        while self.reap():
+            self.signal_everything(signal.SIGKILL)
+            time.sleep(KILL_INTERVAL)
+
+    def report(self, **news: Any) -> None:
+        with contextlib.suppress(OSError):  # the worker is gone: nobody wants to know
+            self.worker.sendall(json.dumps(news).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def temporary_folder(*, unless: str | None) -> Iterator[str]:
+    """The folder `unless`, or an empty one that is removed in the end."""
+    if unless is not None:
+        yield unless
+        return
+    folder = tempfile.mkdtemp(prefix="execution-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def explain(error: Exception, program: str, folder: str) -> str:
+    """One sentence on why a command could not be started."""
+    if not isinstance(error, OSError):
+        return f"The command can't be started: {error}."
+    if error.filename == folder:
+        return f"The folder {folder} can't be entered: {error.strerror}."
+    return f"The program {program} can't be started: {error.strerror}."
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux's prctl(2); nothing elsewhere."""
+    if sys.platform == "linux":
+        LIBC.prctl(option, value, 0, 0, 0)
+
+
+def become_command() -> None:
+    """What a new process does before it becomes the command: it would inherit what is ignored."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+LIBC = ctypes.CDLL(None)
+
+if __name__ == "__main__":
+    main()

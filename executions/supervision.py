@@ -1,0 +1,168 @@
+"""One claimed execution in the hands of a worker: its attempt, and what is not stored yet."""
+
+import datetime
+import selectors
+import time
+import uuid
+from typing import Any
+
+from executions.models import Execution
+from executions.runners.base import Attempt, Outcome
+
+FailureReason = Execution.FailureReason
+
+# Bytes taken from an attempt at once, and kept unstored before it has to wait.
+READ_SIZE = 1024 * 1024
+BUFFER_SIZE = 4 * READ_SIZE
+
+# Seconds that output may wait for being stored: many pieces, and many executions, in one commit.
+STORE_INTERVAL = 0.15
+
+
+class Supervision:
+    """Follows one attempt. Nothing here reads or writes the database."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        *,
+        token: uuid.UUID,
+        attempt: Attempt | None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """`attempt` is None where `outcome` says at once why it could not be started."""
+        self.execution_id = execution.pk
+        self.token = token
+        self.attempt = attempt
+        self.timeout = execution.timeout  # seconds
+        self.stored_size = 0  # bytes of output in the database
+        self.unstored = bytearray()
+        self.store_at = 0.0  # when the unstored output is due, by the monotonic clock
+        self.running_at: datetime.datetime | None = None
+        self.running_at_stored = False
+        self.ending_stored = False
+        self.timeout_at = float("inf")
+        self.outcome = outcome
+        self.output_complete = attempt is None
+        self.claim_holds = True
+        self.stop_reason: FailureReason | None = None
+        self.stop_error: str | None = None
+        self.kill_at = float("inf")
+        self.watched: set[int] = set()  # its descriptors that a selector has
+
+    @property
+    def has_ended(self) -> bool:
+        return self.outcome is not None and self.output_complete
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing is left to do for it: it has ended, and that is stored or not ours to store."""
+        return self.has_ended and (self.ending_stored or not self.claim_holds)
+
+    @property
+    def next_due(self) -> float:
+        """When it needs attention even if nothing happens, by the monotonic clock."""
+        due = [self.timeout_at, self.kill_at]
+        if self.unstored:
+            due.append(self.store_at)
+        return min(due)
+
+    @property
+    def wants_output(self) -> bool:
+        """False while the database is behind: the pipe fills up, and the command waits."""
+        return not self.output_complete and len(self.unstored) < BUFFER_SIZE
+
+    @property
+    def needs_storing(self) -> bool:
+        return self.claim_holds and (
+            self.has_ended
+            or (self.running_at is not None and not self.running_at_stored)
+            or (bool(self.unstored) and self.store_at <= time.monotonic())
+        )
+
+    def follow(self) -> None:
+        """Take what the attempt has to tell and to give."""
+        if self.attempt is None:
+            return
+        self.attempt.follow()
+        self.outcome = self.attempt.outcome
+        if self.running_at is None and self.attempt.running_at is not None:
+            self.running_at = self.attempt.running_at
+            self.timeout_at = time.monotonic() + self.timeout
+        if self.wants_output:
+            self._read_output(self.attempt)
+
+    def _read_output(self, attempt: Attempt) -> None:
+        data = attempt.read_output(READ_SIZE)
+        if data == b"":
+            self.output_complete = True
+        elif data and self.claim_holds:
+            if not self.unstored:
+                self.store_at = time.monotonic() + STORE_INTERVAL
+            self.unstored += data
+
+    def enforce(self, *, grace: float) -> None:
+        """Stop it if its time is over; kill it if it was asked to stop `grace` seconds ago."""
+        now = time.monotonic()
+        if now >= self.timeout_at:
+            self.timeout_at = float("inf")
+            self.stop(
+                FailureReason.TIMEOUT,
+                f"It did not end within its timeout of {self.timeout} s.",
+                grace=grace,
+            )
+        if now >= self.kill_at and self.attempt is not None:
+            self.kill_at = float("inf")
+            self.attempt.stop(force=True)
+
+    def stop(self, reason: FailureReason, error: str, *, grace: float) -> None:
+        """Ask it to end, and kill it after `grace` seconds. The first reason is kept."""
+        if self.attempt is None or self.outcome is not None:
+            return
+        if self.stop_reason is None:
+            self.stop_reason, self.stop_error = reason, error
+            self.attempt.stop(force=False)
+        self.kill_at = min(self.kill_at, time.monotonic() + grace)
+
+    def give_up(self) -> None:
+        """The claim holds no more: what runs has to end, and nothing of it is to be stored."""
+        self.claim_holds = False
+        self.unstored.clear()
+        if self.attempt is not None:
+            self.attempt.stop(force=True)
+
+    def mark_stored(self, output: bytes) -> None:
+        """All that `needs_storing` was about is in the database now, `output` with it."""
+        self.running_at_stored = self.running_at is not None
+        self.ending_stored = self.has_ended
+        self.stored_size += len(output)
+        del self.unstored[: len(output)]
+        self.store_at = time.monotonic() + STORE_INTERVAL
+
+    def ending(self, outcome: Outcome) -> dict[str, Any]:
+        """How it ended, for `services.finish_execution`: why it was stopped comes first."""
+        return {
+            "exit_code": outcome.exit_code,
+            "failure_reason": self.stop_reason or outcome.failure_reason,
+            "error": self.stop_error or outcome.error,
+        }
+
+    def watch(self, selector: selectors.BaseSelector) -> None:
+        """Have `selector` tell of what this attempt can still bring."""
+        wanted = set()
+        if self.attempt is not None and self.outcome is None:
+            wanted.add(self.attempt.event_fileno())
+        if self.attempt is not None and self.wants_output:
+            wanted.add(self.attempt.output_fileno())
+        for descriptor in wanted - self.watched:
+            selector.register(descriptor, selectors.EVENT_READ, self)
+        for descriptor in self.watched - wanted:
+            selector.unregister(descriptor)
+        self.watched = wanted
+
+    def close(self, selector: selectors.BaseSelector) -> None:
+        for descriptor in self.watched:
+            selector.unregister(descriptor)
+        self.watched = set()
+        if self.attempt is not None:
+            self.attempt.close()

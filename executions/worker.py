@@ -1,0 +1,197 @@
+"""The worker: claims executions, supervises them and stores what comes of them.
+
+One thread waits on everything at once: the bell that tells of new work, the
+output and the end of each attempt, and the next thing that is due. What the
+database does not take now is kept and offered again, so that a turn that
+failed has lost nothing.
+"""
+
+import logging
+import selectors
+import time
+import uuid
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from executions import services
+from executions.models import Execution
+from executions.runners.base import Launch, Outcome, Runner, StartError
+from executions.runners.launch import (
+    build_environment,
+    fill_arguments,
+    find_workspace,
+    split_command,
+)
+from executions.supervision import Supervision
+from executions.wakeup import Bell
+
+FailureReason = Execution.FailureReason
+logger = logging.getLogger(__name__)
+
+# Seconds after which a worker looks for work even if no bell rang, and for lost workers.
+CLAIM_INTERVAL = 1.0
+SWEEP_INTERVAL = 1.0
+
+# Seconds to wait after the database has failed.
+DATABASE_RETRY = 0.5
+
+SHUT_DOWN = "The worker was shut down while it ran."
+
+
+class Worker:
+    """Runs executions with `runner` until it is told to `stop`."""
+
+    def __init__(self, runner: Runner, bell: Bell, *, name: str) -> None:
+        self.runner = runner
+        self.bell = bell
+        self.name = name
+        self.supervised: dict[uuid.UUID, Supervision] = {}  # by the token of the claim
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(bell, selectors.EVENT_READ)
+        self.stopping = False
+        self.stop_children_at = float("inf")
+        # When each is due next, by the monotonic clock.
+        self.claim_at = self.renew_at = self.sweep_at = 0.0
+
+    def run(self) -> None:
+        """Return when `stop` was called and nothing is left to supervise."""
+        logger.info("Worker %s is ready.", self.name)
+        while self.supervised or not self.stopping:
+            for supervision in self.wait():
+                supervision.follow()
+            self.enforce()
+            try:
+                self.store()
+                self.renew()
+                self.sweep()
+                self.claim()
+            except (OperationalError, InterfaceError) as error:
+                logger.warning("The database failed, trying again: %s", error)
+                connection.close()
+                time.sleep(DATABASE_RETRY)
+        self.runner.close()
+        logger.info("Worker %s has stopped.", self.name)
+
+    def stop(self) -> None:
+        """Claim nothing more; what runs may end within the grace period. Twice: at once.
+
+        Made to be called by a signal handler.
+        """
+        wait = 0.0 if self.stopping else settings.EXECUTION_GRACE_PERIOD
+        self.stopping = True
+        self.stop_children_at = time.monotonic() + wait
+        self.bell.ring()
+
+    def wait(self) -> list[Supervision]:
+        """Wait until something happens or is due; the executions that have something to tell."""
+        due = [self.claim_at, self.renew_at, self.sweep_at]
+        for supervision in self.supervised.values():
+            due += [supervision.next_due, self.stop_children_at]
+            supervision.watch(self.selector)
+        ready = self.selector.select(max(min(due) - time.monotonic(), 0))
+        if any(key.fileobj is self.bell for key, _ in ready):
+            self.bell.clear()
+            self.claim_at = 0.0
+        talking = {key.data.token: key.data for key, _ in ready if key.data is not None}
+        return list(talking.values())
+
+    def enforce(self) -> None:
+        """Stop what has run too long, and everything once a shutdown has waited long enough."""
+        grace = settings.EXECUTION_GRACE_PERIOD
+        if time.monotonic() >= self.stop_children_at:
+            self.stop_children_at = float("inf")
+            for supervision in self.supervised.values():
+                supervision.stop(FailureReason.WORKER_LOST, SHUT_DOWN, grace=grace)
+        for supervision in self.supervised.values():
+            supervision.enforce(grace=grace)
+
+    def store(self) -> None:
+        """Write everything that is due in one transaction."""
+        due = [each for each in self.supervised.values() if each.needs_storing]
+        if due:
+            with transaction.atomic():
+                stored = [(each, self.store_one(each)) for each in due]
+            for supervision, output in stored:
+                if output is None:
+                    logger.warning("Lost the claim on %s.", supervision.execution_id)
+                    supervision.give_up()
+                else:
+                    supervision.mark_stored(output)
+        for supervision in [each for each in self.supervised.values() if each.is_done]:
+            supervision.close(self.selector)
+            del self.supervised[supervision.token]
+            self.claim_at = 0.0
+
+    def store_one(self, supervision: Supervision) -> bytes | None:
+        """The output that was stored, or None if the claim holds no more."""
+        execution_id, token = supervision.execution_id, supervision.token
+        output = bytes(supervision.unstored)
+        holds = services.record_progress(
+            execution_id,
+            token=token,
+            running_at=supervision.running_at,
+            offset=supervision.stored_size,
+            data=output,
+        )
+        if holds and supervision.outcome and supervision.has_ended:
+            ending = supervision.ending(supervision.outcome)
+            holds = services.finish_execution(execution_id, token=token, **ending)
+        return output if holds else None
+
+    def renew(self) -> None:
+        if time.monotonic() < self.renew_at:
+            return
+        if self.supervised:
+            tokens = [token for token, each in self.supervised.items() if each.claim_holds]
+            for token in services.renew_leases(tokens, lease=settings.WORKER_LEASE):
+                logger.warning("Lost the claim on %s.", self.supervised[token].execution_id)
+                self.supervised[token].give_up()
+        self.renew_at = time.monotonic() + settings.WORKER_HEARTBEAT
+
+    def sweep(self) -> None:
+        """End what a lost worker left behind."""
+        if time.monotonic() < self.sweep_at:
+            return
+        if lost := services.fail_lost_executions():
+            logger.warning("Ended %d executions of lost workers.", lost)
+        self.sweep_at = time.monotonic() + SWEEP_INTERVAL
+
+    def claim(self) -> None:
+        """Start as many as there are places."""
+        if self.stopping or time.monotonic() < self.claim_at:
+            return
+        self.claim_at = time.monotonic() + CLAIM_INTERVAL
+        claims = services.claim_executions(
+            worker=self.name,
+            limit=settings.WORKER_CONCURRENCY - len(self.supervised),
+            lease=settings.WORKER_LEASE,
+        )
+        for execution, token in claims:
+            self.supervised[token] = self.start(execution, token)
+
+    def start(self, execution: Execution, token: uuid.UUID) -> Supervision:
+        try:
+            attempt = self.runner.start(build_launch(execution))
+        except StartError as error:
+            outcome = Outcome(exit_code=None, failure_reason="start_error", error=str(error))
+            return Supervision(execution, token=token, attempt=None, outcome=outcome)
+        return Supervision(execution, token=token, attempt=attempt)
+
+
+def build_launch(execution: Execution) -> Launch:
+    """What the settings make of an execution. Raises StartError if that can't be."""
+    words = {
+        "project_id": execution.project_id,
+        "bead_id": execution.bead_id,
+        "context": execution.context or "",
+    }
+    own = {name.upper(): value for name, value in words.items()}
+    return Launch(
+        execution_id=str(execution.pk),
+        argv=fill_arguments(split_command(settings.EXECUTION_COMMAND), words),
+        environment=build_environment(
+            settings.EXECUTION_ENV, own={"EXECUTION_ID": str(execution.pk), **own}
+        ),
+        workspace=find_workspace(settings.EXECUTION_WORKSPACES, execution.project_id),
+    )
