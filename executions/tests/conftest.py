@@ -1,0 +1,62 @@
+"""What every test may use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from executions.models import Execution
+from executions.services import claim_executions, start_execution
+from executions.tests.installation import Installation
+
+
+@pytest.fixture(autouse=True)
+def _default_settings(settings):
+    """The developer's own `.env` has no say in the tests."""
+    settings.OPEN_ACCESS = False
+    settings.ALLOWED_HOSTS = ["testserver"]
+    settings.EXECUTION_TIMEOUT = 60
+    settings.EXECUTION_PROJECT_CONCURRENCY = 1
+
+
+@pytest.fixture
+def api(db, settings) -> APIClient:
+    """A client of the API with open access."""
+    settings.OPEN_ACCESS = True
+    return APIClient()
+
+
+@pytest.fixture
+def user(db) -> User:
+    return User.objects.create_user("ada", password="correct horse")
+
+
+@pytest.fixture
+def execution(db) -> Execution:
+    """A pending execution."""
+    return start_execution(project_id="shop", bead_id="shop-1", context="Fix the basket.")
+
+
+@pytest.fixture
+def claimed(execution):
+    """An execution that a worker has claimed, and the token of the claim."""
+    [(claimed, token)] = claim_executions(worker="w", limit=1, lease=30)
+    claimed.refresh_from_db()
+    return claimed, token
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory) -> Path:
+    """The file of an empty database, to be copied: migrating takes seconds."""
+    installation = Installation(tmp_path_factory.mktemp("template"))
+    installation.manage("migrate", "--verbosity", "0")
+    return installation.database
+
+
+@pytest.fixture
+def installation(tmp_path, migrated_database) -> Iterator[Installation]:
+    """A service of its own: real processes on a real database, ended with the test."""
+    with Installation(tmp_path / "data", template=migrated_database) as installation:
+        yield installation

@@ -1,0 +1,55 @@
+"""Who gets in: nobody without a login, unless access is open."""
+
+import pytest
+from django.test import Client
+from rest_framework.test import APIClient
+
+CALLS = [
+    ("get", "/executions/"),
+    ("post", "/executions/"),
+    ("options", "/executions/"),
+    ("get", "/executions/01a204e9-82c4-73ea-8b12-b77399aed641"),
+    ("get", "/"),
+]
+
+
+@pytest.mark.parametrize(("method", "url"), CALLS)
+def test_without_a_login_every_call_is_refused(db, method, url):
+    response = getattr(APIClient(), method)(url)
+
+    assert response.status_code in (401, 403)
+    assert "detail" in response.json()
+
+
+@pytest.mark.parametrize(("method", "url"), CALLS)
+def test_with_a_login_no_call_is_refused(user, method, url):
+    client = APIClient()
+    client.force_login(user)
+
+    assert getattr(client, method)(url).status_code not in (401, 403)
+
+
+def test_a_session_alone_is_not_enough_to_start_something(user):
+    """A form on a foreign page brings the cookie, but not the CSRF token."""
+    client = APIClient(enforce_csrf_checks=True)
+    client.force_login(user)
+
+    response = client.post("/executions/", {"project_id": "p", "bead_id": "b"})
+
+    assert response.status_code == 403
+
+
+def test_an_unknown_host_is_refused(api):
+    response = api.get("/executions/", headers={"Host": "evil.example"})
+
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("open_access", [False, True])
+def test_the_admin_always_wants_a_login(db, settings, open_access):
+    settings.OPEN_ACCESS = open_access
+
+    response = Client().get("/admin/executions/execution/")
+
+    assert response.status_code == 302
+    assert response["Location"].startswith("/admin/login/")
