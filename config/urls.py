@@ -13,6 +13,7 @@ from executions import views
 urlpatterns = [
     path("", include("executions.urls")),
     path("admin/", admin.site.urls),
+    path("accounts/", include("rest_framework.urls")),  # the browsable API's login and logout
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(), name="docs"),
     path("redoc", SpectacularRedocView.as_view(), name="redoc"),

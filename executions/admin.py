@@ -15,6 +15,8 @@ from django.utils.safestring import SafeString
 from executions import services
 from executions.models import Execution, ExecutionQuerySet
 
+admin.site.site_header = admin.site.site_title = "Executions"
+
 PAGE_SIZE = 100
 
 # Bytes of output that an execution's page shows, from its end.
@@ -30,7 +32,7 @@ class OnePage(ChangeList):
         rows = list(self.queryset[: PAGE_SIZE + 1])
         self.result_list = rows[:PAGE_SIZE]
         self.result_count = len(self.result_list)
-        self.full_result_count = None
+        self.full_result_count = self.result_count  # else there is a link to show them all
         self.show_admin_actions = bool(rows)
         self.can_show_all = self.multi_page = False
         if len(rows) > PAGE_SIZE:
@@ -54,17 +56,7 @@ class StartedFilter(admin.SimpleListFilter):
 
 @admin.register(Execution)
 class ExecutionAdmin(admin.ModelAdmin):
-    list_display = (
-        "id",
-        "project_id",
-        "bead_id",
-        "status",
-        "started_at",
-        "running_at",
-        "completed_at",
-        "failure_reason",
-        "worker",
-    )
+    list_display = ("id", "project_id", "bead_id", "state", "started", "worker")
     list_filter = ("status", StartedFilter)
     search_fields = ("id",)  # shows the field; `get_search_results` says what is found
     search_help_text = "An id, or a whole project or bead."
@@ -101,6 +93,16 @@ class ExecutionAdmin(admin.ModelAdmin):
         for lookup in _lookups(term):
             found.update(queryset.filter(**lookup).values_list("pk", flat=True)[: PAGE_SIZE + 1])
         return queryset.filter(pk__in=found), False
+
+    @admin.display(description="status")
+    def state(self, execution: Execution) -> str:
+        if execution.failure_reason is None:
+            return execution.get_status_display()
+        return f"{execution.get_status_display()}: {execution.get_failure_reason_display()}"
+
+    @admin.display(description="started")
+    def started(self, execution: Execution) -> str:
+        return f"{execution.started_at:%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description="output")
     def output(self, execution: Execution) -> SafeString:

@@ -137,6 +137,7 @@ class Execution(models.Model):
         indexes = [
             # A list, newest first, by any one of its filters …
             models.Index(fields=["project_id", "id"], name="execution_project"),
+            models.Index(fields=["project_id", "status", "id"], name="execution_project_status"),
             models.Index(fields=["bead_id", "id"], name="execution_bead"),
             models.Index(fields=["status", "id"], name="execution_status"),
             # … the projects that are busy, and the leases that have run out.

@@ -82,9 +82,10 @@ class ExecutionCreateSerializer(RejectUnknown):
     )
     timeout = WholeNumberField(
         required=False,
+        allow_null=True,
         min_value=1,
         max_value=MAX_TIMEOUT,
-        help_text="Seconds that it may run. Without it the server's own default holds.",
+        help_text="Seconds that it may run. Without it, or null: the server's own default.",
     )
 
     def validate_context(self, value: str | None) -> str | None:

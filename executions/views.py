@@ -1,9 +1,9 @@
 """The API: from requests to `services` and back."""
 
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, connection
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import status, viewsets
 from rest_framework.exceptions import NotFound
@@ -31,6 +31,7 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
 
     queryset = Execution.objects.none()  # for the schema; reads go through services
     pagination_class = ExecutionPagination
+    paginator: ExecutionPagination
     lookup_value_regex = "[^/]+"  # whatever is asked for: unknown is 404 in the API's own words
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
@@ -39,9 +40,6 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         if self.action == "list":
             return ExecutionSerializer
         return ExecutionDetailSerializer
-
-    def get_queryset(self) -> QuerySet[Execution]:
-        return services.list_executions(**read_list_parameters(self.request))
 
     def get_object(self) -> Execution:
         execution = services.get_execution(self.kwargs["pk"])
@@ -66,8 +64,9 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         return Response(self.get_serializer(self.get_object()).data)
 
     def list(self, request: Request) -> Response:
-        page = self.paginate_queryset(self.get_queryset())
-        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+        find = partial(services.list_executions, **read_list_parameters(request))
+        page = self.paginator.paginate(find, request)
+        return self.paginator.get_paginated_response(self.get_serializer(page, many=True).data)
 
 
 def livez(request: HttpRequest) -> HttpResponse:

@@ -70,6 +70,13 @@ def test_ids_hold_any_script_as_they_are(api, name):
     assert [each["id"] for each in api.get(URL, {"project_id": name}).json()] == [created["id"]]
 
 
+@pytest.mark.parametrize("given", [{}, {"timeout": None}])
+def test_without_a_timeout_the_default_holds(api, settings, given):
+    settings.EXECUTION_TIMEOUT = 77
+
+    assert api.post(URL, VALID | given).json()["timeout"] == 77
+
+
 @pytest.mark.parametrize("context", [None, "", "{project_id} {brace}\n\t", "é" * 51_200])
 def test_a_context_is_kept_as_it_is(api, context):
     assert api.post(URL, {**VALID, "context": context}).json()["context"] == context
@@ -100,7 +107,6 @@ BAD_FIELDS = [
     ({**VALID, "timeout": "9"}, "timeout"),
     ({**VALID, "timeout": 1.5}, "timeout"),
     ({**VALID, "timeout": True}, "timeout"),
-    ({**VALID, "timeout": None}, "timeout"),
     ({**VALID, "timeout": 10**400}, "timeout"),
     ({**VALID, "contxt": "typo"}, "contxt"),
     ({**VALID, "status": "completed"}, "status"),

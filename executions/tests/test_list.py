@@ -5,6 +5,7 @@ import re
 import uuid
 
 import pytest
+from django.db.models import F
 
 from executions.ids import new_id, time_of
 from executions.models import Execution
@@ -56,7 +57,9 @@ def test_filters_by_one_status_and_by_several(api, execution):
     start_execution(project_id="q", bead_id="b")
 
     assert len(ids(api.get("/executions/?status=running"))) == 1
-    assert len(ids(api.get("/executions/?status=running&status=pending"))) == 2
+    several = ids(api.get("/executions/?status=running&status=pending"))
+    assert several == sorted(several, reverse=True)
+    assert len(several) == 2
     assert ids(api.get("/executions/?status=failed")) == []
 
 
@@ -109,7 +112,8 @@ def test_any_time_is_a_bound(api, execution, name, moment):
         ("cursor=", "cursor"),
         ("cursor=%FF%00", "cursor"),
         ("cursor=cD1ub3BlfA==", "cursor"),
-        ("cursor=bz0xMDAw", "cursor"),  # o=1000: an offset
+        ("cursor=b123", "cursor"),
+        ("cursor=eGFhYWFhYWFhYWFhYWFhYWE=", "cursor"),  # a UUID, but on no side
     ],
 )
 def test_a_bad_or_unknown_parameter_is_named(api, query, name):
@@ -157,6 +161,24 @@ def test_paging_over_one_instant_gives_each_once_in_both_directions(api):
     while following := links(api.get(last)).get("next"):
         last = following
     backward = walk(api, last, "prev")
+    assert [each for page in reversed(backward) for each in page] == everything
+
+
+def test_paging_over_several_statuses_gives_each_once_in_both_directions(api):
+    make_many(30)
+    everything = [str(pk) for pk in Execution.objects.newest_first().values_list("pk", flat=True)]
+    for _ in range(10):
+        claim_executions(worker="w", limit=1, lease=30)
+        Execution.objects.update(project_id=F("bead_id"))  # every project has one
+    url = "/executions/?limit=4&status=running&status=pending"
+
+    forward = walk(api, url, "next")
+    assert [each for page in forward for each in page] == everything
+    assert Execution.objects.running().count() == 10
+
+    while following := links(api.get(url)).get("next"):
+        url = following
+    backward = walk(api, url, "prev")
     assert [each for page in reversed(backward) for each in page] == everything
 
 

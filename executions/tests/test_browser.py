@@ -1,0 +1,151 @@
+"""The pages in a real browser, as a person finds them."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine"
+)
+
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def service(installation):
+    installation.start_server()
+    return installation
+
+
+@pytest.fixture
+def page(browser: Browser, service, tmp_path):
+    """A page that fails the test if it asks any other address for anything, or a script fails.
+
+    With SCREENSHOTS set, it leaves a picture in that folder.
+    """
+    page = browser.new_page(base_url=service.url, viewport={"width": 1200, "height": 900})
+    outside, errors = [], []
+
+    def note(request):
+        held_back = request.failure == "csp"  # by the page's own policy, before it was sent
+        if not held_back and not request.url.startswith((service.url, "data:", "blob:")):
+            outside.append(request.url)
+
+    page.on("requestfinished", note)
+    page.on("requestfailed", note)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert outside == []
+    assert errors == []
+
+
+@pytest.fixture
+def picture(request):
+    def picture(page: Page, name: str) -> None:
+        if folder := os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+    return picture
+
+
+def test_the_root_leads_to_the_executions(page, picture):
+    page.goto("/")
+    picture(page, "root")
+    page.get_by_role("link", name="/executions").click()
+
+    expect(page.get_by_role("heading", name="Execution List")).to_be_visible()
+
+
+def test_creates_by_the_form_and_shows_the_result(page, service, picture):
+    service.start_worker()
+    page.goto("/executions/")
+    picture(page, "list-empty")
+    body = page.locator("textarea[name=_content]")
+    assert set(json.loads(body.input_value())) == {"project_id", "bead_id", "context", "timeout"}
+    body.fill('{"project_id": "shop", "bead_id": "shop-42", "context": "é <b>"}')
+    page.get_by_role("button", name="POST").click()
+    expect(page.get_by_text("HTTP 201 Created")).to_be_visible()
+    picture(page, "created")
+
+    address = page.locator(".response-info").inner_text().split("Location: ")[1].split()[0]
+    page.goto(address)
+    expect(page.locator(".response-info")).to_contain_text("shop-42")
+    picture(page, "detail")
+
+
+def test_shows_what_is_wrong_with_a_form(page, picture):
+    page.goto("/executions/")
+    page.locator("textarea[name=_content]").fill('{"project_id": "", "colour": 1}')
+    page.get_by_role("button", name="POST").click()
+
+    expect(page.get_by_text("HTTP 400 Bad Request")).to_be_visible()
+    expect(page.locator(".response-info")).to_contain_text("Unknown field.")
+    picture(page, "error")
+
+
+def test_follows_the_pages(page, service, picture):
+    for number in range(5):
+        service.post(bead_id=f"bead-{number}")
+    page.goto("/executions/?limit=2")
+    seen = page.locator(".response-info").inner_text()
+    picture(page, "page")
+    while page.locator(".pager li.next:not(.disabled) a").count():
+        page.locator(".pager li.next a").click()
+        seen += page.locator(".response-info").inner_text()
+
+    assert [number for number in range(5) if f'"bead-{number}"' in seen] == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("url", "text"), [("/docs", "Start an execution"), ("/redoc", "Start an execution")]
+)
+def test_the_docs_need_no_other_address(page, picture, url, text):
+    page.goto(url)
+
+    expect(page.get_by_text(text).locator("visible=true").first).to_be_visible(timeout=30_000)
+    page.wait_for_load_state("networkidle")
+    picture(page, url.strip("/"))
+
+
+def test_the_admin_lists_and_shows(page, service, picture):
+    service.start_worker()
+    ended = service.wait_for_end(service.post(context="<i>escaped</i>"))
+    service.manage(
+        "createsuperuser",
+        "--noinput",
+        "--username=ada",
+        "--email=",
+        DJANGO_SUPERUSER_PASSWORD="correct horse",
+    )
+    page.goto("/admin/executions/execution/")
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("link", name=ended["id"])).to_be_visible()
+    picture(page, "admin-list")
+    page.get_by_role("link", name=ended["id"]).click()
+
+    expect(page.locator("pre")).to_contain_text("context <i>escaped</i>")
+    assert page.get_by_role("button", name="Save").count() == 0
+    picture(page, "admin-detail")
