@@ -2,9 +2,10 @@
 
 import datetime
 import uuid
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -14,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from executions import services
 from executions.models import Execution, ExecutionQuerySet
+from executions.output import read_output_end
 
 admin.site.site_header = admin.site.site_title = "Executions"
 
@@ -56,7 +58,7 @@ class StartedFilter(admin.SimpleListFilter):
 
 @admin.register(Execution)
 class ExecutionAdmin(admin.ModelAdmin):
-    list_display = ("id", "project_id", "bead_id", "state", "started", "worker")
+    list_display = ("id", "project_id", "bead_id", "state", "started", "at_work")
     list_filter = ("status", StartedFilter)
     search_fields = ("id",)  # shows the field; `get_search_results` says what is found
     search_help_text = "An id, or a whole project or bead."
@@ -66,7 +68,7 @@ class ExecutionAdmin(admin.ModelAdmin):
     list_select_related = False
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    actions = None
+    actions = ("cancel", "retry")
     fields = (
         ("id", "status"),
         ("project_id", "bead_id"),
@@ -96,9 +98,20 @@ class ExecutionAdmin(admin.ModelAdmin):
 
     @admin.display(description="status")
     def state(self, execution: Execution) -> str:
-        if execution.failure_reason is None:
-            return execution.get_status_display()
-        return f"{execution.get_status_display()}: {execution.get_failure_reason_display()}"
+        state = execution.get_status_display()
+        if execution.failure_reason is not None:
+            return f"{state}: {execution.get_failure_reason_display()}"
+        if not execution.has_ended and execution.cancel_requested_at is not None:
+            return f"{state}: cancel requested"
+        return state
+
+    @admin.display(description="worker")
+    def at_work(self, execution: Execution) -> str:
+        if execution.worker is None:
+            return "-"
+        if execution.running_at is None or execution.has_ended:
+            return execution.worker
+        return f"{execution.worker} since {execution.running_at:%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description="started")
     def started(self, execution: Execution) -> str:
@@ -106,9 +119,42 @@ class ExecutionAdmin(admin.ModelAdmin):
 
     @admin.display(description="output")
     def output(self, execution: Execution) -> SafeString:
-        text, cut = services.read_output_end(execution, limit=SHOWN_OUTPUT)
+        text, cut = read_output_end(execution, limit=SHOWN_OUTPUT)
         note = f"The last {SHOWN_OUTPUT} bytes:\n" if cut else ""
         return format_html("<pre>{}{}</pre>", note, text or "")
+
+    @admin.action(description="Cancel the selected executions", permissions=["steer"])
+    def cancel(self, request: HttpRequest, queryset: ExecutionQuerySet) -> None:
+        def cancel(execution: Execution) -> None:
+            if services.cancel_execution(execution).status != Execution.Status.CANCELLED:
+                asked.append(execution)
+
+        asked: list[Execution] = []
+        done, refused = _each(queryset, cancel, refusal=services.HasEndedError)
+        cancelled = done - len(asked)
+        self._report(request, "Cancelled", cancelled)
+        self._report(request, "Asked the workers to stop", len(asked))
+        self._report(request, "Passed over as ended already", refused, messages.WARNING)
+
+    @admin.action(description="Retry the selected executions", permissions=["steer"])
+    def retry(self, request: HttpRequest, queryset: ExecutionQuerySet) -> None:
+        done, refused = _each(
+            queryset,
+            lambda execution: services.retry_execution(execution, requested_by=request.user),
+            refusal=services.HasNotEndedError,
+        )
+        self._report(request, "Retried", done)
+        self._report(request, "Passed over as not ended yet", refused, messages.WARNING)
+
+    def _report(
+        self, request: HttpRequest, what: str, count: int, level: int = messages.SUCCESS
+    ) -> None:
+        if count:
+            self.message_user(request, f"{what}: {count}.", level)
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may cancel and retry: Django's permission to change executions."""
+        return request.user.has_perm("executions.change_execution")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -118,6 +164,23 @@ class ExecutionAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Execution | None = None) -> bool:
         return False
+
+
+def _each(
+    executions: ExecutionQuerySet,
+    do: Callable[[Execution], object],
+    *,
+    refusal: type[Exception],
+) -> tuple[int, int]:
+    """Do it to each of a page's executions: how many it was done to, and how many refused."""
+    done = refused = 0
+    for execution in executions[:PAGE_SIZE]:
+        try:
+            do(execution)
+            done += 1
+        except refusal:
+            refused += 1
+    return done, refused
 
 
 def _lookups(term: str) -> list[dict[str, Any]]:

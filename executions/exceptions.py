@@ -15,6 +15,18 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER = 5
 
 
+class Conflict(APIException):
+    """The execution is not in a state for this; the message says which it would need."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "conflict"
+
+
+class UnprocessableRequest(APIException):
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+    default_code = "unprocessable"
+
+
 class DatabaseUnavailable(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = "The database can't be reached at the moment. Nothing was changed."

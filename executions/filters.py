@@ -1,5 +1,6 @@
-"""The query parameters of the list."""
+"""What requests say beside their body: query parameters and the idempotency key."""
 
+import re
 from typing import Any
 
 from rest_framework import serializers
@@ -47,3 +48,13 @@ def read_list_parameters(request: Request) -> dict[str, Any]:
     parameters = ListParameters(data=given)
     parameters.is_valid(raise_exception=True)
     return parameters.validated_data
+
+
+def read_idempotency_key(request: Request) -> str | None:
+    """The `Idempotency-Key` header, or None. Raises ValidationError (400) for a bad one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise serializers.ValidationError(
+            {"Idempotency-Key": ["1 to 255 visible ASCII characters are required."]}
+        )
+    return key

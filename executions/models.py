@@ -29,6 +29,9 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         # By the database's clock, since many machines share the leases.
         return self.running().filter(lease_expires_at__lt=Now())
 
+    def cancel_requested(self) -> Self:
+        return self.filter(cancel_requested_at__isnull=False)
+
     def accepted_after(self, moment: datetime.datetime) -> Self:
         # The bound on the id lets the database skip what is older without reading it.
         return self.filter(id__gte=bounds_at(moment)[0], started_at__gt=moment)
@@ -81,7 +84,9 @@ class Execution(models.Model):
     started_at = models.DateTimeField(help_text="When it was accepted.")
     running_at = models.DateTimeField(null=True, help_text="When its process or container began.")
     completed_at = models.DateTimeField(null=True, help_text="When it ended, however it ended.")
-    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(
+        null=True, help_text="When its cancel was asked for; its worker then carries it out."
+    )
 
     exit_code = models.IntegerField(
         null=True,
@@ -94,6 +99,16 @@ class Execution(models.Model):
     )
     output_truncated = models.BooleanField(
         default=False, help_text="Whether some of the output was left out."
+    )
+
+    idempotency_key = models.CharField(
+        max_length=64,
+        null=True,
+        unique=True,
+        help_text="SHA-256 of the caller and the key that they sent; null without a key.",
+    )
+    request_digest = models.CharField(
+        max_length=64, null=True, help_text="SHA-256 of what was asked for with that key."
     )
 
     worker = models.CharField(max_length=255, null=True, help_text="The worker that claimed it.")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 
 if TYPE_CHECKING:  # DRF's views import this module while they are being imported
     from rest_framework.request import Request
@@ -11,7 +11,17 @@ if TYPE_CHECKING:  # DRF's views import this module while they are being importe
 
 
 class IsAuthenticatedOrOpenAccess(BasePermission):
-    """Logged-in users, and anyone at all with OPEN_ACCESS."""
+    """Logged-in users, and with OPEN_ACCESS anyone, but for the pages of other sites."""
 
     def has_permission(self, request: "Request", view: "APIView") -> bool:
-        return settings.OPEN_ACCESS or bool(request.user and request.user.is_authenticated)
+        if request.user and request.user.is_authenticated:
+            return True
+        return settings.OPEN_ACCESS and (
+            request.method in SAFE_METHODS or not _is_from_another_site(request)
+        )
+
+
+def _is_from_another_site(request: "Request") -> bool:
+    """Whether a browser sent this from a foreign page: it then says from which."""
+    origin = request.headers.get("Origin")
+    return origin is not None and origin != f"{request.scheme}://{request.get_host()}"

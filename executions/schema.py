@@ -86,6 +86,11 @@ UNAVAILABLE = error(
     "The database can't be reached. `Retry-After` says when to try again, in seconds.",
     "The database can't be reached at the moment. Nothing was changed.",
 )
+KEY_REUSED = error(
+    "The `Idempotency-Key` was used by the same caller for another request; nothing was stored.",
+    "This Idempotency-Key was used for another request.",
+)
+LOCATION = header("Location", "The execution's own address.", on=[201])
 RETRY_AFTER = header("Retry-After", "Seconds after which to try again.", on=[503])
 
 EXAMPLE = {
@@ -105,8 +110,43 @@ EXAMPLE = {
     "cancel_requested_at": None,
     "retry_of": None,
     "requested_by": "ada",
+    "worker": "vm-1234",
 }
 DETAIL_EXAMPLE = {**EXAMPLE, "output": "Fixed; all tests pass.\n\n", "output_truncated": False}
+PENDING_EXAMPLE = {
+    **DETAIL_EXAMPLE,
+    "status": "pending",
+    "running_at": None,
+    "completed_at": None,
+    "exit_code": None,
+    "output": None,
+    "output_size": 0,
+    "worker": None,
+}
+CANCELLED_EXAMPLE = {
+    **DETAIL_EXAMPLE,
+    "status": "cancelled",
+    "exit_code": 143,
+    "cancel_requested_at": "2026-11-22T20:19:02.013997Z",
+}
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description=(
+        "Any 1 to 255 visible ASCII characters. The same key with the same request from the same "
+        "caller gives the same execution, however often and however much at once."
+    ),
+)
+ID = OpenApiParameter(
+    "id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The execution's id."
+)
+
+
+def conflict(detail: str) -> OpenApiResponse:
+    return error("The execution is not in a state for this; nothing was changed.", detail)
+
 
 describe_executions = extend_schema_view(
     create=extend_schema(
@@ -116,7 +156,11 @@ describe_executions = extend_schema_view(
         ),
         request=ExecutionCreateSerializer,
         parameters=[
-            header("Location", "The execution's own address.", on=[201]),
+            IDEMPOTENCY_KEY,
+            LOCATION,
+            header(
+                "Idempotent-Replayed", "`true` where the execution was there already.", on=[201]
+            ),
             RETRY_AFTER,
         ],
         responses={
@@ -125,6 +169,7 @@ describe_executions = extend_schema_view(
             403: FORBIDDEN,
             413: TOO_LARGE,
             415: NOT_JSON,
+            422: KEY_REUSED,
             503: UNAVAILABLE,
         },
         examples=[
@@ -137,30 +182,12 @@ describe_executions = extend_schema_view(
                 },
                 request_only=True,
             ),
-            OpenApiExample(
-                "Accepted",
-                {
-                    **DETAIL_EXAMPLE,
-                    "status": "pending",
-                    "running_at": None,
-                    "completed_at": None,
-                    "exit_code": None,
-                    "output": None,
-                    "output_size": 0,
-                },
-                response_only=True,
-                status_codes=["201"],
-            ),
+            OpenApiExample("Accepted", PENDING_EXAMPLE, response_only=True, status_codes=["201"]),
         ],
     ),
     retrieve=extend_schema(
         summary="Show an execution",
-        parameters=[
-            OpenApiParameter(
-                "id", OpenApiTypes.UUID, OpenApiParameter.PATH, description="The execution's id."
-            ),
-            RETRY_AFTER,
-        ],
+        parameters=[ID, RETRY_AFTER],
         responses={
             200: ExecutionDetailSerializer,
             403: FORBIDDEN,
@@ -190,5 +217,65 @@ describe_executions = extend_schema_view(
             503: UNAVAILABLE,
         },
         examples=[OpenApiExample("One", EXAMPLE, response_only=True, status_codes=["200"])],
+    ),
+    cancel=extend_schema(
+        summary="Cancel an execution",
+        description=(
+            "What waits is cancelled at once (200). What runs is asked to stop (202), has ended "
+            "within the grace period, and ends as cancelled. Cancelled already: 200."
+        ),
+        request=None,
+        parameters=[ID, RETRY_AFTER],
+        responses={
+            200: ExecutionDetailSerializer,
+            202: ExecutionDetailSerializer,
+            400: BAD_BODY,
+            403: FORBIDDEN,
+            404: NOT_FOUND,
+            409: conflict("It has ended already, so it can't be cancelled."),
+            413: TOO_LARGE,
+            415: NOT_JSON,
+            503: UNAVAILABLE,
+        },
+        examples=[
+            OpenApiExample(
+                "Cancelled", CANCELLED_EXAMPLE, response_only=True, status_codes=["200"]
+            ),
+            OpenApiExample(
+                "Asked to stop",
+                {
+                    **CANCELLED_EXAMPLE,
+                    "status": "running",
+                    "completed_at": None,
+                    "exit_code": None,
+                },
+                response_only=True,
+                status_codes=["202"],
+            ),
+        ],
+    ),
+    retry=extend_schema(
+        summary="Retry an execution",
+        description="Accepts the same once more, as an execution of its own.",
+        request=None,
+        parameters=[ID, LOCATION, RETRY_AFTER],
+        responses={
+            201: ExecutionDetailSerializer,
+            400: BAD_BODY,
+            403: FORBIDDEN,
+            404: NOT_FOUND,
+            409: conflict("It has not ended yet, so it can't be retried."),
+            413: TOO_LARGE,
+            415: NOT_JSON,
+            503: UNAVAILABLE,
+        },
+        examples=[
+            OpenApiExample(
+                "Accepted",
+                {**PENDING_EXAMPLE, "retry_of": "01a204e9-7f10-7a3c-9d1b-55c1d3a0e7b2"},
+                response_only=True,
+                status_codes=["201"],
+            )
+        ],
     ),
 )

@@ -6,9 +6,10 @@ from typing import Any
 from django.core.validators import RegexValidator
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.request import Request
 
-from executions import services
 from executions.models import Execution
+from executions.output import read_output_end
 
 ID_LENGTH = 255
 CONTEXT_BYTES = 100 * 1024
@@ -127,6 +128,7 @@ class ExecutionSerializer(serializers.ModelSerializer[Execution]):
             "cancel_requested_at",
             "retry_of",
             "requested_by",
+            "worker",
         ]
         read_only_fields = fields
 
@@ -149,9 +151,7 @@ class ExecutionDetailSerializer(ExecutionSerializer):
         read_only_fields = fields
 
     def to_representation(self, instance: Execution) -> Any:
-        self._output, self._truncated = services.read_output_end(
-            instance, limit=DETAIL_OUTPUT_BYTES
-        )
+        self._output, self._truncated = read_output_end(instance, limit=DETAIL_OUTPUT_BYTES)
         return super().to_representation(instance)
 
     @extend_schema_field({"type": ["string", "null"]})
@@ -160,3 +160,9 @@ class ExecutionDetailSerializer(ExecutionSerializer):
 
     def get_output_truncated(self, execution: Execution) -> bool:
         return self._truncated
+
+
+def read_empty_body(request: Request) -> None:
+    """For calls without fields: no body, or `{}`. Raises ValidationError (400) otherwise."""
+    if request.data != {}:
+        RejectUnknown(data=request.data).is_valid(raise_exception=True)

@@ -1,31 +1,34 @@
-"""What can be done with executions, and the only place that changes a status.
+"""What callers can do with executions: start, show, list, cancel and retry them."""
 
-Every change of status is one conditional UPDATE: it names the status, and for
-a running execution the claim, that it starts from. One row changed, or it did
-not happen and somebody else was first, which callers take as normal.
-"""
-
-import codecs
 import datetime
-import re
+import hashlib
+import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
-from django.db import models, transaction
-from django.db.models import Count, ExpressionWrapper
-from django.db.models.functions import Now
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from executions import wakeup
 from executions.ids import new_id, time_of
-from executions.models import Execution, ExecutionQuerySet, OutputChunk
+from executions.models import Execution, ExecutionQuerySet
+from executions.transitions import end
 
 Status = Execution.Status
-FailureReason = Execution.FailureReason
 
-WORKER_LOST = "The worker that ran it was lost: nobody renewed its lease."
+
+class KeyReusedError(Exception):
+    """The same caller used the same idempotency key for another request."""
+
+
+class HasEndedError(Exception):
+    """It has completed or failed, so there is nothing to cancel."""
+
+
+class HasNotEndedError(Exception):
+    """It has not ended yet, so there is nothing to retry."""
 
 
 def start_execution(
@@ -35,11 +38,13 @@ def start_execution(
     context: str | None = None,
     timeout: int | None = None,
     requested_by: Any = None,
+    **origin: Any,
 ) -> Execution:
     """Accept an execution: it is pending, and kept, when this returns.
 
     `timeout` is in seconds; None takes the default of the settings.
-    `requested_by` is a user, or None where access is open.
+    `requested_by` is a user, or None where access is open. `origin` is what
+    `start_execution_once` and `retry_execution` add to the row.
     """
     identifier = new_id()
     with transaction.atomic():
@@ -51,9 +56,79 @@ def start_execution(
             timeout=settings.EXECUTION_TIMEOUT if timeout is None else timeout,
             requested_by=requested_by,
             started_at=time_of(identifier),
+            **origin,
         )
         wakeup.ring_on_commit()
     return execution
+
+
+def start_execution_once(
+    key: str, *, requested_by: Any = None, **request: Any
+) -> tuple[Execution, bool]:
+    """Accept an execution, or find the one that this caller got for this key and request.
+
+    True with one that was there already. Raises KeyReusedError if the caller
+    used the key for something else.
+    """
+    caller = None if requested_by is None else requested_by.pk
+    digests: dict[str, Any] = {
+        "idempotency_key": _digest([caller, key]),
+        "request_digest": _digest(request),
+    }
+    # Looking first keeps a replay from writing; the constraint decides between two at once.
+    if (execution := _find_by_key(**digests)) is not None:
+        return execution, True
+    try:
+        return start_execution(**request, requested_by=requested_by, **digests), False
+    except IntegrityError:
+        if (execution := _find_by_key(**digests)) is not None:
+            return execution, True
+        raise
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _find_by_key(*, idempotency_key: str, request_digest: str) -> Execution | None:
+    found = Execution.objects.select_related("requested_by").filter(idempotency_key=idempotency_key)
+    execution = found.first()
+    if execution is not None and execution.request_digest != request_digest:
+        raise KeyReusedError
+    return execution
+
+
+def cancel_execution(execution: Execution) -> Execution:
+    """Cancel what waits at once; ask the worker of what runs to stop it. As it is now.
+
+    What is asked for here comes true: an execution whose cancel was recorded
+    before its end ends as cancelled. Raises HasEndedError if it has completed
+    or failed.
+    """
+    this = Execution.objects.filter(pk=execution.pk)
+    now = timezone.now()
+    if not end(this.pending(), status=Status.CANCELLED, cancel_requested_at=now):
+        with transaction.atomic():
+            if this.running().filter(cancel_requested_at=None).update(cancel_requested_at=now):
+                wakeup.ring_on_commit()
+    execution.refresh_from_db()
+    if execution.status in (Status.COMPLETED, Status.FAILED):
+        raise HasEndedError
+    return execution
+
+
+def retry_execution(execution: Execution, *, requested_by: Any = None) -> Execution:
+    """Accept the same once more. Raises HasNotEndedError if it is pending or running."""
+    if not execution.has_ended:
+        raise HasNotEndedError
+    return start_execution(
+        project_id=execution.project_id,
+        bead_id=execution.bead_id,
+        context=execution.context,
+        timeout=execution.timeout,
+        requested_by=requested_by,
+        retry_of=execution.pk,
+    )
 
 
 def get_execution(execution_id: str | uuid.UUID) -> Execution | None:
@@ -103,172 +178,3 @@ def list_executions(
     if len(of_status) > 1:
         executions = executions.union(*of_status[1:], all=True)
     return executions.order_by(order)
-
-
-def read_output_end(execution: Execution, *, limit: int) -> tuple[str | None, bool]:
-    """The last `limit` bytes of the output as text, and whether that is not all of it.
-
-    None where nothing has been written. What is not UTF-8 is replaced, never refused.
-    """
-    if not execution.output_size:
-        return None, False
-    first = max(execution.output_size - limit, 0)
-    chunks = OutputChunk.objects.filter(
-        execution=execution, offset__gt=first - CHUNK_SIZE, offset__lt=execution.output_size
-    ).order_by("offset")
-    text = b"".join(bytes(data) for data in chunks.values_list("data", flat=True))[-limit:]
-    cut = first > 0 or execution.output_truncated
-    if first > 0:
-        text = re.sub(rb"\A[\x80-\xbf]{1,3}", b"", text)  # the rest of a character cut in two
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    return decoder.decode(text, final=execution.has_ended), cut
-
-
-# What workers do
-
-# Bytes of one stored piece at most: small enough to be read one by one, large enough to be few.
-CHUNK_SIZE = 64 * 1024
-
-
-def _transition(execution: ExecutionQuerySet, **changes: Any) -> bool:
-    """Change the one execution that is still as `execution` describes it.
-
-    False if there is none: somebody else was first.
-    """
-    return execution.update(**changes) == 1
-
-
-def _lease_end(seconds: float) -> ExpressionWrapper:
-    """`seconds` from now by the database's clock."""
-    return ExpressionWrapper(
-        Now() + datetime.timedelta(seconds=seconds), output_field=models.DateTimeField()
-    )
-
-
-def claim_executions(*, worker: str, limit: int, lease: float) -> list[tuple[Execution, uuid.UUID]]:
-    """Claim up to `limit` pending executions for a worker, the oldest first.
-
-    None is claimed of a project that has EXECUTION_PROJECT_CONCURRENCY running
-    already. Each comes with the token of its claim, which holds for `lease`
-    seconds unless it is renewed.
-    """
-    if limit < 1 or not Execution.objects.pending().exists():
-        return []
-    claimed: list[tuple[Execution, uuid.UUID]] = []
-    with transaction.atomic():
-        while len(claimed) < limit and (execution := _next_pending()):
-            token = uuid.uuid4()
-            if _transition(
-                Execution.objects.pending().filter(pk=execution.pk),
-                status=Status.RUNNING,
-                worker=worker,
-                lease_token=token,
-                lease_expires_at=_lease_end(lease),
-            ):
-                claimed.append((execution, token))
-    return claimed
-
-
-def _next_pending() -> Execution | None:
-    busy = (
-        Execution.objects.running()
-        .values("project_id")
-        .annotate(running=Count("pk"))
-        .filter(running__gte=settings.EXECUTION_PROJECT_CONCURRENCY)
-        .values("project_id")
-    )
-    return Execution.objects.pending().exclude(project_id__in=busy).order_by("id").first()
-
-
-def renew_leases(tokens: Sequence[uuid.UUID], *, lease: float) -> set[uuid.UUID]:
-    """Make these claims hold for `lease` seconds from now; those that hold no more are returned."""
-    held = Execution.objects.running().filter(lease_token__in=tokens)
-    if held.update(lease_expires_at=_lease_end(lease)) == len(tokens):
-        return set()
-    return set(tokens) - set(held.values_list("lease_token", flat=True))
-
-
-def record_progress(
-    execution_id: uuid.UUID,
-    *,
-    token: uuid.UUID,
-    running_at: datetime.datetime | None,
-    offset: int,
-    data: bytes,
-) -> bool:
-    """Note when it began, and store what it wrote after its first `offset` bytes.
-
-    False if the claim holds no more. Storing the same bytes at the same offset
-    again changes nothing, so that a worker may repeat what it does not know to
-    have been committed.
-    """
-    with transaction.atomic():
-        held = Execution.objects.held_under(token).filter(pk=execution_id)
-        if not held.update(running_at=running_at, output_size=offset + len(data)):
-            return False
-        OutputChunk.objects.bulk_create(
-            (
-                OutputChunk(
-                    execution_id=execution_id,
-                    offset=offset + start,
-                    data=data[start : start + CHUNK_SIZE],
-                )
-                for start in range(0, len(data), CHUNK_SIZE)
-            ),
-            ignore_conflicts=True,
-        )
-    return True
-
-
-def finish_execution(
-    execution_id: uuid.UUID,
-    *,
-    token: uuid.UUID,
-    exit_code: int | None,
-    failure_reason: str | None = None,
-    error: str | None = None,
-) -> bool:
-    """End a running execution. False if the claim holds no more.
-
-    It has completed with exit code 0 and no `failure_reason`, and failed
-    otherwise; another exit code is a reason of its own.
-    """
-    if failure_reason is None and exit_code != 0:
-        failure_reason = FailureReason.EXIT_CODE
-        error = f"The command ended with exit code {exit_code}."
-    return _end(
-        Execution.objects.held_under(token).filter(pk=execution_id),
-        status=Status.FAILED if failure_reason else Status.COMPLETED,
-        exit_code=exit_code,
-        failure_reason=failure_reason,
-        error=error,
-    )
-
-
-def fail_lost_executions() -> int:
-    """End the executions that no worker holds any more; how many there were."""
-    lost = list(Execution.objects.lease_expired().values_list("pk", flat=True))
-    return sum(
-        _end(
-            Execution.objects.lease_expired().filter(pk=pk),
-            status=Status.FAILED,
-            failure_reason=FailureReason.WORKER_LOST,
-            error=WORKER_LOST,
-        )
-        for pk in lost
-    )
-
-
-def _end(execution: ExecutionQuerySet, *, status: str, **changes: Any) -> bool:
-    with transaction.atomic():
-        ended = _transition(
-            execution,
-            status=status,
-            completed_at=timezone.now(),
-            lease_token=None,
-            lease_expires_at=None,
-            **changes,
-        )
-        if ended:
-            wakeup.ring_on_commit()  # its project has a free place
-    return ended

@@ -45,6 +45,7 @@ class Supervision:
         self.outcome = outcome
         self.output_complete = attempt is None
         self.claim_holds = True
+        self.stop_asked = False
         self.stop_reason: FailureReason | None = None
         self.stop_error: str | None = None
         self.kill_at = float("inf")
@@ -62,10 +63,17 @@ class Supervision:
     @property
     def next_due(self) -> float:
         """When it needs attention even if nothing happens, by the monotonic clock."""
+        if self.must_be_drained:
+            return 0.0
         due = [self.timeout_at, self.kill_at]
         if self.unstored:
             due.append(self.store_at)
         return min(due)
+
+    @property
+    def must_be_drained(self) -> bool:
+        """It has ended, and what is left of its output may never make its descriptor readable."""
+        return self.outcome is not None and self.wants_output
 
     @property
     def wants_output(self) -> bool:
@@ -115,14 +123,22 @@ class Supervision:
             self.kill_at = float("inf")
             self.attempt.stop(force=True)
 
-    def stop(self, reason: FailureReason, error: str, *, grace: float) -> None:
-        """Ask it to end, and kill it after `grace` seconds. The first reason is kept."""
+    def stop(self, reason: FailureReason | None, error: str | None = None, *, grace: float) -> None:
+        """Ask it to end, and kill it `grace` seconds later. The first to ask has the say.
+
+        `reason` is None for a cancel, which the database knows of.
+        """
         if self.attempt is None or self.outcome is not None:
             return
-        if self.stop_reason is None:
-            self.stop_reason, self.stop_error = reason, error
+        if not self.stop_asked:
+            self.stop_asked, self.stop_reason, self.stop_error = True, reason, error
             self.attempt.stop(force=False)
-        self.kill_at = min(self.kill_at, time.monotonic() + grace)
+            self.kill_at = time.monotonic() + grace
+
+    def kill(self) -> None:
+        """Do not wait any longer for what was asked to end."""
+        if self.attempt is not None and self.outcome is None:
+            self.attempt.stop(force=True)
 
     def give_up(self) -> None:
         """The claim holds no more: what runs has to end, and nothing of it is to be stored."""
@@ -140,7 +156,7 @@ class Supervision:
         self.store_at = time.monotonic() + STORE_INTERVAL
 
     def ending(self, outcome: Outcome) -> dict[str, Any]:
-        """How it ended, for `services.finish_execution`: why it was stopped comes first."""
+        """How it ended, for `claims.finish_execution`: why it was stopped comes first."""
         return {
             "exit_code": outcome.exit_code,
             "failure_reason": self.stop_reason or outcome.failure_reason,

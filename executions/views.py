@@ -6,6 +6,7 @@ from typing import Any
 from django.db import DatabaseError, connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import status, viewsets
+from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,8 +14,8 @@ from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 
 from executions import services
-from executions.exceptions import RETRY_AFTER
-from executions.filters import read_list_parameters
+from executions.exceptions import RETRY_AFTER, Conflict, UnprocessableRequest
+from executions.filters import read_idempotency_key, read_list_parameters
 from executions.models import Execution
 from executions.pagination import ExecutionPagination
 from executions.schema import describe_executions
@@ -22,6 +23,7 @@ from executions.serializers import (
     ExecutionCreateSerializer,
     ExecutionDetailSerializer,
     ExecutionSerializer,
+    read_empty_body,
 )
 
 
@@ -50,14 +52,26 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
     def create(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        execution = services.start_execution(
-            **serializer.validated_data,
-            requested_by=request.user if request.user.is_authenticated else None,
-        )
+        asked = {**serializer.validated_data, "requested_by": _user_of(request)}
+        key = read_idempotency_key(request)
+        if key is None:
+            return self._accepted(services.start_execution(**asked))
+        try:
+            execution, replayed = services.start_execution_once(key, **asked)
+        except services.KeyReusedError as error:
+            raise UnprocessableRequest(
+                "This Idempotency-Key was used for another request."
+            ) from error
+        response = self._accepted(execution)
+        if replayed:
+            response["Idempotent-Replayed"] = "true"
+        return response
+
+    def _accepted(self, execution: Execution) -> Response:
         return Response(
             ExecutionDetailSerializer(execution).data,
             status=status.HTTP_201_CREATED,
-            headers={"Location": reverse("execution-detail", [execution.pk], request=request)},
+            headers={"Location": reverse("execution-detail", [execution.pk], request=self.request)},
         )
 
     def retrieve(self, request: Request, pk: str) -> Response:
@@ -67,6 +81,36 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         find = partial(services.list_executions, **read_list_parameters(request))
         page = self.paginator.paginate(find, request)
         return self.paginator.get_paginated_response(self.get_serializer(page, many=True).data)
+
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        read_empty_body(request)
+        try:
+            execution = services.cancel_execution(self.get_object())
+        except services.HasEndedError as error:
+            raise Conflict("It has ended already, so it can't be cancelled.") from error
+        ended = execution.status == Execution.Status.CANCELLED
+        return Response(
+            self.get_serializer(execution).data,
+            status=status.HTTP_200_OK if ended else status.HTTP_202_ACCEPTED,
+        )
+
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        read_empty_body(request)
+        try:
+            execution = services.retry_execution(self.get_object(), requested_by=_user_of(request))
+        except services.HasNotEndedError as error:
+            raise Conflict("It has not ended yet, so it can't be retried.") from error
+        return self._accepted(execution)
+
+    def get_extra_action_url_map(self) -> dict[str, str]:
+        """None in the browsable API's menu: cancel and retry have buttons of their own."""
+        return {}
+
+
+def _user_of(request: Request) -> Any:
+    return request.user if request.user.is_authenticated else None
 
 
 def livez(request: HttpRequest) -> HttpResponse:

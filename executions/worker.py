@@ -14,7 +14,7 @@ import uuid
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from executions import services
+from executions import claims
 from executions.models import Execution
 from executions.runners.base import Launch, Outcome, Runner, StartError
 from executions.runners.launch import (
@@ -30,7 +30,7 @@ FailureReason = Execution.FailureReason
 logger = logging.getLogger(__name__)
 
 # Seconds after which a worker looks for work even if no bell rang, and for lost workers.
-CLAIM_INTERVAL = 1.0
+LOOK_INTERVAL = 1.0
 SWEEP_INTERVAL = 1.0
 
 # Seconds to wait after the database has failed.
@@ -50,9 +50,10 @@ class Worker:
         self.selector = selectors.DefaultSelector()
         self.selector.register(bell, selectors.EVENT_READ)
         self.stopping = False
+        self.hurry = False  # told to stop twice: wait for nothing
         self.stop_children_at = float("inf")
         # When each is due next, by the monotonic clock.
-        self.claim_at = self.renew_at = self.sweep_at = 0.0
+        self.look_at = self.renew_at = self.sweep_at = 0.0
 
     def run(self) -> None:
         """Return when `stop` was called and nothing is left to supervise."""
@@ -65,7 +66,7 @@ class Worker:
                 self.store()
                 self.renew()
                 self.sweep()
-                self.claim()
+                self.look()
             except (OperationalError, InterfaceError) as error:
                 logger.warning("The database failed, trying again: %s", error)
                 connection.close()
@@ -78,32 +79,38 @@ class Worker:
 
         Made to be called by a signal handler.
         """
-        wait = 0.0 if self.stopping else settings.EXECUTION_GRACE_PERIOD
-        self.stopping = True
-        self.stop_children_at = time.monotonic() + wait
+        if self.stopping:
+            self.hurry = True
+        else:
+            self.stopping = True
+            self.stop_children_at = time.monotonic() + settings.EXECUTION_GRACE_PERIOD
         self.bell.ring()
 
     def wait(self) -> list[Supervision]:
         """Wait until something happens or is due; the executions that have something to tell."""
-        due = [self.claim_at, self.renew_at, self.sweep_at]
+        due = [self.look_at, self.renew_at, self.sweep_at]
         for supervision in self.supervised.values():
             due += [supervision.next_due, self.stop_children_at]
             supervision.watch(self.selector)
         ready = self.selector.select(max(min(due) - time.monotonic(), 0))
         if any(key.fileobj is self.bell for key, _ in ready):
             self.bell.clear()
-            self.claim_at = 0.0
+            self.look_at = 0.0
         talking = {key.data.token: key.data for key, _ in ready if key.data is not None}
+        talking.update((t, each) for t, each in self.supervised.items() if each.must_be_drained)
         return list(talking.values())
 
     def enforce(self) -> None:
         """Stop what has run too long, and everything once a shutdown has waited long enough."""
         grace = settings.EXECUTION_GRACE_PERIOD
-        if time.monotonic() >= self.stop_children_at:
+        shut_down = self.hurry or time.monotonic() >= self.stop_children_at
+        if shut_down:
             self.stop_children_at = float("inf")
-            for supervision in self.supervised.values():
-                supervision.stop(FailureReason.WORKER_LOST, SHUT_DOWN, grace=grace)
         for supervision in self.supervised.values():
+            if shut_down:
+                supervision.stop(FailureReason.WORKER_LOST, SHUT_DOWN, grace=grace)
+            if self.hurry:
+                supervision.kill()
             supervision.enforce(grace=grace)
 
     def store(self) -> None:
@@ -121,13 +128,13 @@ class Worker:
         for supervision in [each for each in self.supervised.values() if each.is_done]:
             supervision.close(self.selector)
             del self.supervised[supervision.token]
-            self.claim_at = 0.0
+            self.look_at = 0.0
 
     def store_one(self, supervision: Supervision) -> bytes | None:
         """The output that was stored, or None if the claim holds no more."""
         execution_id, token = supervision.execution_id, supervision.token
         output = bytes(supervision.unstored)
-        holds = services.record_progress(
+        holds = claims.record_progress(
             execution_id,
             token=token,
             running_at=supervision.running_at,
@@ -136,7 +143,7 @@ class Worker:
         )
         if holds and supervision.outcome and supervision.has_ended:
             ending = supervision.ending(supervision.outcome)
-            holds = services.finish_execution(execution_id, token=token, **ending)
+            holds = claims.finish_execution(execution_id, token=token, **ending)
         return output if holds else None
 
     def renew(self) -> None:
@@ -144,7 +151,7 @@ class Worker:
             return
         if self.supervised:
             tokens = [token for token, each in self.supervised.items() if each.claim_holds]
-            for token in services.renew_leases(tokens, lease=settings.WORKER_LEASE):
+            for token in claims.renew_leases(tokens, lease=settings.WORKER_LEASE):
                 logger.warning("Lost the claim on %s.", self.supervised[token].execution_id)
                 self.supervised[token].give_up()
         self.renew_at = time.monotonic() + settings.WORKER_HEARTBEAT
@@ -153,21 +160,29 @@ class Worker:
         """End what a lost worker left behind."""
         if time.monotonic() < self.sweep_at:
             return
-        if lost := services.fail_lost_executions():
+        if lost := claims.fail_lost_executions():
             logger.warning("Ended %d executions of lost workers.", lost)
         self.sweep_at = time.monotonic() + SWEEP_INTERVAL
 
+    def look(self) -> None:
+        """See what was asked for since the last look: cancels and new executions."""
+        if time.monotonic() < self.look_at:
+            return
+        self.look_at = time.monotonic() + LOOK_INTERVAL
+        if self.supervised:
+            for token in claims.cancelled_claims(list(self.supervised)):
+                self.supervised[token].stop(None, grace=settings.EXECUTION_GRACE_PERIOD)
+        if not self.stopping:
+            self.claim()
+
     def claim(self) -> None:
         """Start as many as there are places."""
-        if self.stopping or time.monotonic() < self.claim_at:
-            return
-        self.claim_at = time.monotonic() + CLAIM_INTERVAL
-        claims = services.claim_executions(
+        claimed = claims.claim_executions(
             worker=self.name,
             limit=settings.WORKER_CONCURRENCY - len(self.supervised),
             lease=settings.WORKER_LEASE,
         )
-        for execution, token in claims:
+        for execution, token in claimed:
             self.supervised[token] = self.start(execution, token)
 
     def start(self, execution: Execution, token: uuid.UUID) -> Supervision:

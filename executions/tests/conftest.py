@@ -7,8 +7,9 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
+from executions.claims import claim_executions
 from executions.models import Execution
-from executions.services import claim_executions, start_execution
+from executions.services import start_execution
 from executions.tests.installation import Installation
 
 

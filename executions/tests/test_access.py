@@ -4,6 +4,8 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
+from executions.models import Execution
+
 CALLS = [
     ("get", "/executions/"),
     ("post", "/executions/"),
@@ -37,6 +39,19 @@ def test_a_session_alone_is_not_enough_to_start_something(user):
     response = client.post("/executions/", {"project_id": "p", "bead_id": "b"})
 
     assert response.status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://testserver:81"])
+@pytest.mark.parametrize("call", ["", "01a204e9-82c4-73ea-8b12-b77399aed641/cancel"])
+def test_a_foreign_page_starts_nothing_with_open_access(api, origin, call):
+    body = {"project_id": "p", "bead_id": "b"}
+
+    refused = api.post(f"/executions/{call}", body, headers={"Origin": origin})
+    assert refused.status_code == 403
+    assert not Execution.objects.exists()
+
+    own = api.post("/executions/", body, headers={"Origin": "http://testserver"})
+    assert own.status_code == 201
 
 
 def test_an_unknown_host_is_refused(api):

@@ -1,8 +1,9 @@
 """The admin: a window on executions."""
 
 import pytest
+from django.contrib.auth.models import Permission
 
-from executions import services
+from executions import claims, services
 from executions.models import Execution
 from executions.services import start_execution
 
@@ -79,7 +80,7 @@ def test_a_page_takes_the_same_queries_and_counts_nothing(admin, django_assert_m
 def test_shows_an_execution_and_its_output_escaped(admin, claimed):
     execution, token = claimed
     output = b"<script>alert(1)</script>\0\xff&"
-    services.record_progress(execution.pk, token=token, running_at=None, offset=0, data=output)
+    claims.record_progress(execution.pk, token=token, running_at=None, offset=0, data=output)
 
     page = admin.get(f"{LIST}{execution.pk}/change/").content.decode()
 
@@ -91,7 +92,7 @@ def test_shows_an_execution_and_its_output_escaped(admin, claimed):
 def test_shows_the_end_of_a_long_output(admin, claimed):
     execution, token = claimed
     output = b"begin" + b"x" * 200_000 + b"end"
-    services.record_progress(
+    claims.record_progress(
         execution.pk,
         token=token,
         running_at=None,
@@ -126,3 +127,54 @@ def test_a_user_without_permission_sees_nothing(client, user, execution):
     client.force_login(user)
 
     assert client.get(LIST).status_code == 403
+
+
+def act(admin, action, *executions):
+    response = admin.post(
+        LIST, {"action": action, "_selected_action": [each.pk for each in executions]}, follow=True
+    )
+    return [str(message) for message in response.context["messages"]]
+
+
+def test_cancels_what_is_selected_and_reports_how_many(admin, claimed):
+    running, _ = claimed
+    waiting = [start_execution(project_id="p", bead_id="b") for _ in range(3)]
+    ended = start_execution(project_id="q", bead_id="b")
+    [(_, token)] = claims.claim_executions(worker="w", limit=1, lease=30)
+    claims.finish_execution(waiting[0].pk, token=token, exit_code=0)
+
+    said = act(admin, "cancel", running, *waiting)
+
+    assert said == [
+        "Cancelled: 2.",
+        "Asked the workers to stop: 1.",
+        "Passed over as ended already: 1.",
+    ]
+    ended.refresh_from_db()
+    assert ended.status == "pending"  # it was not selected
+    assert "cancel requested" in admin.get(LIST).content.decode()
+
+
+def test_retries_what_is_selected_and_reports_how_many(admin, execution, admin_user):
+    start_execution(project_id="p", bead_id="b")
+    services.cancel_execution(execution)
+
+    said = act(admin, "retry", *Execution.objects.all())
+
+    assert said == ["Retried: 1.", "Passed over as not ended yet: 1."]
+    retried = Execution.objects.get(retry_of=execution.pk)
+    assert retried.requested_by == admin_user
+
+
+def test_a_viewer_sees_but_does_not_steer(client, user, execution):
+    user.is_staff = True
+    user.user_permissions.add(Permission.objects.get(codename="view_execution"))
+    user.save()
+    client.force_login(user)
+
+    page = client.get(LIST)
+    assert rows(page) == [execution.bead_id]
+    assert "Cancel the selected" not in page.content.decode()
+    client.post(LIST, {"action": "cancel", "_selected_action": [execution.pk]})
+    execution.refresh_from_db()
+    assert execution.status == "pending"

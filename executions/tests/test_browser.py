@@ -94,6 +94,20 @@ def test_creates_by_the_form_and_shows_the_result(page, service, picture):
     picture(page, "detail")
 
 
+def test_cancels_and_retries_by_buttons(page, service, picture):
+    execution = service.post()
+    page.goto(f"/executions/{execution['id']}")
+    picture(page, "detail-pending")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".response-info")).to_contain_text('"cancelled"')
+    assert service.get(execution)["status"] == "cancelled"
+
+    picture(page, "detail-cancelled")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("HTTP 201 Created")).to_be_visible()
+    expect(page.locator(".response-info")).to_contain_text(f'"retry_of": "{execution["id"]}"')
+
+
 def test_shows_what_is_wrong_with_a_form(page, picture):
     page.goto("/executions/")
     page.locator("textarea[name=_content]").fill('{"project_id": "", "colour": 1}')

@@ -52,6 +52,7 @@ def test_answers_with_the_whole_execution_and_its_address(api):
         "cancel_requested_at": None,
         "retry_of": None,
         "requested_by": None,
+        "worker": None,
     }
 
 

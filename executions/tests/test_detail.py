@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from executions import services
+from executions import claims
 
 
 def test_get_execution_not_found(api):
@@ -49,8 +49,8 @@ def test_shows_an_execution(api, execution, slash):
 
 def test_shows_the_output_and_how_it_ended(api, claimed):
     execution, token = claimed
-    services.record_progress(execution.pk, token=token, running_at=None, offset=0, data=b"a\0\xffb")
-    services.finish_execution(execution.pk, token=token, exit_code=4)
+    claims.record_progress(execution.pk, token=token, running_at=None, offset=0, data=b"a\0\xffb")
+    claims.finish_execution(execution.pk, token=token, exit_code=4)
 
     shown = api.get(f"/executions/{execution.pk}").json()
 
@@ -63,7 +63,7 @@ def test_shows_the_output_and_how_it_ended(api, claimed):
 
 def test_shows_the_end_of_a_long_output(api, claimed):
     execution, token = claimed
-    services.record_progress(
+    claims.record_progress(
         execution.pk, token=token, running_at=None, offset=0, data=b"x" * 100_000 + b"the end"
     )
 
@@ -76,7 +76,7 @@ def test_shows_the_end_of_a_long_output(api, claimed):
 
 def test_takes_few_queries(api, claimed, django_assert_num_queries):
     execution, token = claimed
-    services.record_progress(execution.pk, token=token, running_at=None, offset=0, data=b"x")
+    claims.record_progress(execution.pk, token=token, running_at=None, offset=0, data=b"x")
 
     with django_assert_num_queries(2):
         api.get(f"/executions/{execution.pk}")

@@ -7,9 +7,10 @@ import uuid
 import pytest
 from django.db.models import F
 
+from executions.claims import claim_executions
 from executions.ids import new_id, time_of
 from executions.models import Execution
-from executions.services import claim_executions, start_execution
+from executions.services import start_execution
 
 
 def ids(response):

@@ -18,7 +18,13 @@ def test_is_valid_and_gives_no_warning(capsys):
 def test_names_the_paths_of_the_contract(schema):
     assert {
         f"{method.upper()} {path}" for path, calls in schema["paths"].items() for method in calls
-    } == {"GET /executions/", "POST /executions/", "GET /executions/{id}"}
+    } == {
+        "GET /executions/",
+        "POST /executions/",
+        "GET /executions/{id}",
+        "POST /executions/{id}/cancel",
+        "POST /executions/{id}/retry",
+    }
 
 
 def test_describes_every_parameter_of_the_list(schema):
@@ -56,11 +62,12 @@ def test_describes_every_parameter_of_the_list(schema):
             "/executions/",
             "post",
             {
-                "201": {"Location"},
+                "201": {"Location", "Idempotent-Replayed"},
                 "400": set(),
                 "403": set(),
                 "413": set(),
                 "415": set(),
+                "422": set(),
                 "503": {"Retry-After"},
             },
         ),

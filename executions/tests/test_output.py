@@ -1,0 +1,55 @@
+"""Storing output and reading it back."""
+
+import pytest
+
+from executions import claims
+from executions.output import read_output_end
+
+
+def write(execution, token, data, offset=0):
+    return claims.record_progress(
+        execution.pk, token=token, running_at=None, offset=offset, data=data
+    )
+
+
+def stored(execution):
+    return b"".join(bytes(chunk.data) for chunk in execution.chunks.order_by("offset"))
+
+
+def test_output_is_kept_byte_for_byte(claimed):
+    execution, token = claimed
+    data = bytes(range(256)) * 1000  # larger than a chunk, NUL and broken UTF-8 in it
+
+    assert write(execution, token, data[:1000])
+    assert write(execution, token, data[1000:], offset=1000)
+    execution.refresh_from_db()
+    assert stored(execution) == data
+    assert execution.output_size == len(data)
+
+
+def test_storing_the_same_output_again_changes_nothing(claimed):
+    execution, token = claimed
+
+    assert write(execution, token, b"once")
+    assert write(execution, token, b"once")
+    assert stored(execution) == b"once"
+
+
+@pytest.mark.parametrize(
+    ("written", "limit", "shown"),
+    [
+        (b"", 10, (None, False)),
+        (b"hello", 10, ("hello", False)),
+        (b"hello", 3, ("llo", True)),
+        ("é€𝄞x".encode(), 4, ("x", True)),  # no half of a character at the beginning
+        (b"\xff\x00", 10, ("\ufffd\x00", False)),
+        (b"a" * 200_000 + b"end", 100_000, ("a" * 99_997 + "end", True)),
+        ("ok €".encode()[:-1], 10, ("ok ", False)),  # the rest of it is still to come
+    ],
+)
+def test_the_end_of_the_output_is_text(claimed, written, limit, shown):
+    execution, token = claimed
+    write(execution, token, written)
+    execution.refresh_from_db()
+
+    assert read_output_end(execution, limit=limit) == shown
