@@ -16,10 +16,13 @@ from environs import Env, EnvValidationError, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-Env().read_env(str(BASE_DIR / ".env"), recurse=False)
-
 # What is wrong with the environment: a variable's name, and one sentence for each fault.
 SETTINGS_ERRORS: dict[str, list[str]] = {}
+
+try:
+    Env().read_env(str(BASE_DIR / ".env"), recurse=False)
+except (OSError, ValueError):
+    SETTINGS_ERRORS[".env"] = ["It can't be read as UTF-8 text."]
 
 
 def setting(kind: str, name: str, default: Any, **options: Any) -> Any:
@@ -41,17 +44,27 @@ def setting(kind: str, name: str, default: Any, **options: Any) -> Any:
     return value
 
 
+def names(name: str, default: list[str]) -> list[str]:
+    """A list whose items are separated by commas, and perhaps by spaces."""
+    items = setting("list", name, default, subcast=str.strip)
+    return [item for item in items if item]
+
+
 def database(url: str, *, data_dir: Path) -> dict[str, Any]:
     """Django's settings of the database that `url` names; SQLite in `data_dir` if it is empty."""
     embedded = f"sqlite:///{data_dir / 'executions.sqlite3'}"
-    try:
-        settings = dict(dj_database_url.parse(url or embedded, conn_max_age=None))
-    except ValueError:
-        # Not the library's own words: they may repeat the password that the URL holds.
-        SETTINGS_ERRORS["DATABASE_URL"] = ["Not a database URL."]
-        settings = dict(dj_database_url.parse(embedded, conn_max_age=None))
-    if settings["ENGINE"] == "django.db.backends.sqlite3":
-        settings["OPTIONS"] = {
+    url = url or embedded
+    path = Path(url.removeprefix("sqlite:///"))
+    # Not in the library's words, which may repeat the password that the URL holds.
+    if not url.startswith("sqlite:///") or not path.is_absolute():
+        SETTINGS_ERRORS["DATABASE_URL"] = ["It has to be of the form sqlite:////path/to/file."]
+        url = embedded
+    elif url != embedded and not path.parent.is_dir():
+        SETTINGS_ERRORS["DATABASE_URL"] = [f"{path.parent} is not a folder."]
+        url = embedded
+    return {
+        **dj_database_url.parse(url, conn_max_age=None),
+        "OPTIONS": {
             # Take the write lock at BEGIN: a transaction that reads first and
             # writes later could not wait for it and would fail as "locked".
             "transaction_mode": "IMMEDIATE",
@@ -61,10 +74,10 @@ def database(url: str, *, data_dir: Path) -> dict[str, Any]:
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;"
                 "PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864;"
             ),
-        }
+        },
         # A file, since the tests also write from several threads and processes.
-        settings["TEST"] = {"NAME": str(data_dir / "test.sqlite3")}
-    return settings
+        "TEST": {"NAME": str(data_dir / "test.sqlite3")},
+    }
 
 
 def secret_key(data_dir: Path) -> str:
@@ -75,17 +88,26 @@ def secret_key(data_dir: Path) -> str:
         if not path.exists():
             fresh = path.with_name(f"secret_key.{os.getpid()}")
             fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_urlsafe(50))
+            with fresh.open("w") as file:
+                file.write(secrets.token_urlsafe(50))
+                file.flush()
+                os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):
                 os.link(fresh, path)  # whole or not at all, and the first of two wins
             fresh.unlink()
-        return path.read_text()
+        if key := path.read_text("ascii").strip():
+            return key
+        SETTINGS_ERRORS["SECRET_KEY"] = [f"{path} is empty. Remove it for a new one."]
     except OSError as error:
         SETTINGS_ERRORS["DATA_DIR"] = [f"{error.strerror}: {error.filename}"]
-        return secrets.token_urlsafe(50)
+    except UnicodeDecodeError:
+        SETTINGS_ERRORS["SECRET_KEY"] = [f"{path} is not text. Remove it for a new one."]
+    return secrets.token_urlsafe(50)
 
 
-POSITIVE = validate.Range(min=1)
+HOUR = 60 * 60  # in seconds
+DAY = 24 * HOUR
+POSITIVE = validate.Range(min=1, max=10_000)
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 # The service
@@ -94,7 +116,7 @@ PORT = setting("int", "PORT", 8000, validate=validate.Range(min=1, max=65535))
 DATA_DIR = setting("path", "DATA_DIR", BASE_DIR / "var").absolute()
 DEBUG = setting("bool", "DEBUG", False)
 OPEN_ACCESS = setting("bool", "OPEN_ACCESS", False)
-ALLOWED_HOSTS = setting("list", "ALLOWED_HOSTS", LOCAL_HOSTS)
+ALLOWED_HOSTS = names("ALLOWED_HOSTS", LOCAL_HOSTS)
 SECRET_KEY = setting("str", "SECRET_KEY", "") or secret_key(DATA_DIR)
 DATABASES = {"default": database(setting("str", "DATABASE_URL", ""), data_dir=DATA_DIR)}
 
@@ -108,17 +130,19 @@ EXECUTION_COMMAND = setting(
     "EXECUTION_COMMAND",
     r"printf -- 'project %s\nbead %s\ncontext %s\n' {project_id} {bead_id} {context}",
 )
-EXECUTION_ENV = setting("list", "EXECUTION_ENV", [])
+EXECUTION_ENV = names("EXECUTION_ENV", [])
 EXECUTION_WORKSPACES = setting("path", "EXECUTION_WORKSPACES", None)
-EXECUTION_TIMEOUT = setting("int", "EXECUTION_TIMEOUT", 6 * 60 * 60, validate=POSITIVE)
+EXECUTION_TIMEOUT = setting(
+    "int", "EXECUTION_TIMEOUT", 6 * HOUR, validate=validate.Range(min=1, max=365 * DAY)
+)
 EXECUTION_GRACE_PERIOD = setting(
-    "float", "EXECUTION_GRACE_PERIOD", 10.0, validate=validate.Range(min=0)
+    "float", "EXECUTION_GRACE_PERIOD", 10.0, validate=validate.Range(min=0, max=DAY)
 )
 EXECUTION_PROJECT_CONCURRENCY = setting(
     "int", "EXECUTION_PROJECT_CONCURRENCY", 1, validate=POSITIVE
 )
 WORKER_CONCURRENCY = setting("int", "WORKER_CONCURRENCY", 4, validate=POSITIVE)
-WORKER_LEASE = setting("float", "WORKER_LEASE", 30.0, validate=validate.Range(min=0.5))
+WORKER_LEASE = setting("float", "WORKER_LEASE", 30.0, validate=validate.Range(min=0.5, max=DAY))
 WORKER_HEARTBEAT = setting("float", "WORKER_HEARTBEAT", 5.0, validate=validate.Range(min=0.1))
 
 # Django
@@ -195,7 +219,11 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {"django": {"handlers": [], "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        # Anyone can send a wrong Host: it is answered with 400 and needs no traceback.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+    },
 }
 
 # The API and its description

@@ -1,7 +1,8 @@
-"""Where everything is."""
+"""Where everything is, each with and without the trailing slash."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 from drf_spectacular.views import (
     SpectacularJSONAPIView,
     SpectacularRedocView,
@@ -13,13 +14,14 @@ from executions import views
 urlpatterns = [
     path("", include("executions.urls")),
     path("admin/", admin.site.urls),
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("accounts/", include("rest_framework.urls")),  # the browsable API's login and logout
-    path("openapi.json", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(), name="redoc"),
-    path("livez", views.livez, name="livez"),
-    path("readyz", views.readyz, name="readyz"),
+    re_path(r"^openapi\.json/?$", SpectacularJSONAPIView.as_view(), name="schema"),
+    re_path("^docs/?$", SpectacularSwaggerView.as_view(), name="docs"),
+    re_path("^redoc/?$", SpectacularRedocView.as_view(), name="redoc"),
+    re_path("^livez/?$", views.livez, name="livez"),
+    re_path("^readyz/?$", views.readyz, name="readyz"),
 ]
-handler400 = "rest_framework.exceptions.bad_request"
+handler400 = "executions.views.bad_request"
 handler404 = "executions.views.not_found"
-handler500 = "rest_framework.exceptions.server_error"
+handler500 = "executions.views.server_error"

@@ -29,6 +29,7 @@ IDS = {
     "WORKER_LEASE": "E017",
     "WORKER_HEARTBEAT": "E018",
     "EXECUTION_GRACE_PERIOD": "E019",
+    ".env": "E020",
 }
 
 
@@ -46,6 +47,9 @@ def _check_meaning() -> Iterator[CheckMessage]:
         split_command(settings.EXECUTION_COMMAND)
     except ValueError as error:
         yield _error("EXECUTION_COMMAND", str(error))
+    for variable in settings.EXECUTION_ENV:
+        if not variable.isidentifier():
+            yield _error("EXECUTION_ENV", f"{variable!r} is not the name of a variable.")
     workspaces = settings.EXECUTION_WORKSPACES
     if workspaces is not None and not workspaces.is_dir():
         yield _error("EXECUTION_WORKSPACES", f"{workspaces} is not a folder.")

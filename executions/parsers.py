@@ -44,11 +44,12 @@ class StrictJSONParser(JSONParser):
 
 
 def _object_without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{json.dumps(repeated)} is given twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        name.encode()  # raises ValueError for half a character, which no answer could repeat
+        if name in found:
+            raise ValueError(f"{json.dumps(name)} is given twice")
+        found[name] = value
     return found
 
 

@@ -63,7 +63,7 @@ class Supervision:
     @property
     def next_due(self) -> float:
         """When it needs attention even if nothing happens, by the monotonic clock."""
-        if self.must_be_drained:
+        if self.must_be_drained or (self.has_ended and not self.ending_stored):
             return 0.0
         due = [self.timeout_at, self.kill_at]
         if self.unstored:

@@ -37,7 +37,7 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
     lookup_value_regex = "[^/]+"  # whatever is asked for: unknown is 404 in the API's own words
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
-        if self.action == "create":
+        if self.action in ("create", "metadata"):  # OPTIONS describes what can be posted
             return ExecutionCreateSerializer
         if self.action == "list":
             return ExecutionSerializer
@@ -130,6 +130,16 @@ def readyz(request: HttpRequest) -> HttpResponse:
             headers={"Retry-After": str(RETRY_AFTER)},
         )
     return JsonResponse({"status": "ok"})
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """400 in the shape of every other error: a Host that is not ours, a malformed header."""
+    return JsonResponse({"detail": "Bad request."}, status=400)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500 in the shape of every other error."""
+    return JsonResponse({"detail": "The server failed; its log says why."}, status=500)
 
 
 def not_found(request: HttpRequest, exception: Http404) -> HttpResponse:

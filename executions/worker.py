@@ -160,7 +160,8 @@ class Worker:
         """End what a lost worker left behind."""
         if time.monotonic() < self.sweep_at:
             return
-        if lost := claims.fail_lost_executions():
+        own = [token for token, each in self.supervised.items() if each.claim_holds]
+        if lost := claims.fail_lost_executions(but=own):
             logger.warning("Ended %d executions of lost workers.", lost)
         self.sweep_at = time.monotonic() + SWEEP_INTERVAL
 

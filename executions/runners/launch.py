@@ -15,6 +15,8 @@ from executions.runners.base import StartError
 
 PLACEHOLDER = re.compile(r"\{(project_id|bead_id|context)\}")
 
+SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"}
+
 # What every command needs from the worker's environment to work at all.
 BASIC_ENVIRONMENT = ("PATH", "HOME", "LANG")
 
@@ -29,7 +31,22 @@ def split_command(command: str) -> list[str]:
         raise ValueError("No command.")
     if PLACEHOLDER.search(arguments[0]):
         raise ValueError("A caller would choose the program: it begins with a placeholder.")
+    if script := _shell_script(arguments):
+        raise ValueError(
+            f"A shell would interpret what a caller sends: {script!r} has a placeholder. Use "
+            '"$CONTEXT", "$BEAD_ID" and "$PROJECT_ID" there.'
+        )
     return arguments
+
+
+def _shell_script(arguments: list[str]) -> str | None:
+    """The script of `sh -c SCRIPT` and the like if it has a placeholder, else None."""
+    if Path(arguments[0]).name not in SHELLS:
+        return None
+    options = [number for number, each in enumerate(arguments) if re.fullmatch(r"-\w*c", each)]
+    scripts = arguments[options[0] + 1 :] if options else []
+    script = next((each for each in scripts if not each.startswith("-")), "")
+    return script if PLACEHOLDER.search(script) else None
 
 
 def fill_arguments(arguments: Iterable[str], values: Mapping[str, str]) -> list[str]:

@@ -35,20 +35,21 @@ class ProcessRunner:
             "workspace": None if launch.workspace is None else str(launch.workspace),
         }
         message = json.dumps(request).encode()
-        ours, theirs = socket.socketpair()
-        output, written = os.pipe()
-        try:
-            self._hand_over(theirs.fileno(), written)
-            ours.settimeout(HANDOVER_TIMEOUT)
-            ours.sendall(LENGTH.pack(len(message)) + message)
-        except OSError as error:
-            ours.close()
-            os.close(output)
-            raise StartError(f"The supervisor can't be reached: {error}.") from error
-        finally:
-            theirs.close()
-            os.close(written)
-        return ProcessAttempt(ours, output)
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                near, far = socket.socketpair()
+                ours.callback(near.close)
+                theirs.callback(far.close)
+                output, written = os.pipe()
+                ours.callback(os.close, output)
+                theirs.callback(os.close, written)
+                self._hand_over(far.fileno(), written)
+                near.settimeout(HANDOVER_TIMEOUT)
+                near.sendall(LENGTH.pack(len(message)) + message)
+            except OSError as error:
+                raise StartError(f"No process can be started: {error}.") from error
+            ours.pop_all()  # the attempt closes them
+        return ProcessAttempt(near, output)
 
     def close(self) -> None:
         self._socket.close()

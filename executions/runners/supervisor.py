@@ -56,22 +56,58 @@ def main() -> None:
     """Fork a supervisor for every pair (socket, output pipe) that comes in on standard input."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    child_ended = wake_on_child()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    supervisors: set[int] = set()
     with socket.socket(fileno=sys.stdin.fileno()) as worker:
         while True:
-            message, received, _, _ = socket.recv_fds(worker, 1, 2)
-            if not message:
-                return
-            if os.fork() == 0:
-                worker.close()
-                try:
-                    Supervisor(socket.socket(fileno=received[0]), received[1]).run()
-                except BaseException:
-                    traceback.print_exc()  # `os._exit` would swallow it
-                finally:
-                    os._exit(0)
-            for descriptor in received:
-                os.close(descriptor)
+            ready, _, _ = select.select([worker.fileno(), child_ended], [], [])
+            if child_ended in ready:
+                os.read(child_ended, 4096)
+                collect(supervisors)
+            if worker.fileno() in ready:
+                message, received, _, _ = socket.recv_fds(worker, 1, 2)
+                if not message:
+                    return
+                supervisors.add(fork_supervisor(received, unused=[worker.fileno(), child_ended]))
+                for descriptor in received:
+                    os.close(descriptor)
+
+
+def fork_supervisor(received: list[int], *, unused: list[int]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        for descriptor in unused:
+            os.close(descriptor)
+        try:
+            Supervisor(socket.socket(fileno=received[0]), received[1]).run()
+        except BaseException:
+            traceback.print_exc()  # `os._exit` would swallow it
+        finally:
+            os._exit(0)
+    return pid
+
+
+def wake_on_child() -> int:
+    """A descriptor that becomes readable whenever a child has ended."""
+    readable, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake)
+    return readable
+
+
+def collect(supervisors: set[int]) -> None:
+    """Reap what has ended, and end what a killed supervisor has left: it comes to this process."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            supervisors.discard(ended[0])
+            if ended[1] != 0:
+                for orphan in psutil.Process().children():
+                    if orphan.pid not in supervisors:
+                        for process in [*orphan.children(recursive=True), orphan]:
+                            with contextlib.suppress(psutil.Error):
+                                process.kill()
 
 
 class Supervisor:
@@ -84,10 +120,7 @@ class Supervisor:
         self.exit_code: int | None = None
 
     def run(self) -> None:
-        child_ended, wake = os.pipe()
-        os.set_blocking(wake, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake)
+        child_ended = wake_on_child()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         request = self.receive_request()
         with temporary_folder(unless=request["workspace"]) as folder:

@@ -77,6 +77,13 @@ def test_a_page_takes_the_same_queries_and_counts_nothing(admin, django_assert_m
         assert all("LIMIT 101" in sql for sql in ours)
 
 
+@pytest.mark.parametrize(
+    "query", ["started=foo", "project_id__regex=(((", "started_at__year=9999999", "id__lt=x", "p=9"]
+)
+def test_a_strange_query_is_no_crash(admin, execution, query):
+    assert admin.get(f"{LIST}?{query}").status_code in (200, 302, 400)
+
+
 def test_shows_an_execution_and_its_output_escaped(admin, claimed):
     execution, token = claimed
     output = b"<script>alert(1)</script>\0\xff&"

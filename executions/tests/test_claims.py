@@ -126,6 +126,7 @@ def test_a_lease_that_is_over_ends_as_worker_lost(claimed):
     assert claims.fail_lost_executions() == 0
 
     claims.renew_leases([token], lease=-1)
+    assert claims.fail_lost_executions(but=[token]) == 0  # a jump of the caller's own clock
     assert claims.fail_lost_executions() == 1
     execution.refresh_from_db()
     assert (execution.status, execution.failure_reason) == (Status.FAILED, "worker_lost")

@@ -138,6 +138,8 @@ BAD_BODIES = [
     b'{"project_id": "p", "bead_id": "b"} x',
     b"[" * 100_000,
     b"1" * 5000,
+    rb'{"\ud800": 1, "project_id": "p", "bead_id": "b"}',
+    b'{"a": 1' + b"".join(b', "%d": 1' % number for number in range(50_000)) + b', "9": 1}',
 ]
 
 

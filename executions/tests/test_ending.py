@@ -10,7 +10,7 @@ import requests
 
 from executions.tests.installation import descendants, is_alive, wait_for
 
-RUN_CONTEXT = "sh -c -- {context}"
+RUN_CONTEXT = "sh -c 'eval \"$CONTEXT\"'"
 
 # A shell that does not end for SIGTERM, with a child in its group and one that has left it.
 STUBBORN = """

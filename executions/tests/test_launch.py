@@ -29,10 +29,21 @@ def test_a_value_is_never_an_option(value):
     assert fill_arguments(["agent", "--prompt={context}"], words)[-1] == f"--prompt={value}"
 
 
-@pytest.mark.parametrize("command", ["", "  ", "a 'b", "{project_id}", "{context}/bin/x"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "  ", "a 'b", "{project_id}", "{context}/bin/x", "sh -c {context}"]
+    + ["/bin/bash -lc 'echo {context}'", "sh -x -c -- {bead_id}", "dash -ec 'a {project_id}' x"],
+)
 def test_a_command_that_makes_no_sense_is_refused(command):
     with pytest.raises(ValueError, match=r"\w+"):
         split_command(command)
+
+
+@pytest.mark.parametrize(
+    "command", ["sh -c 'echo \"$1\"' -- {context}", "sh script {context}", "agent -c {context}"]
+)
+def test_a_placeholder_beside_a_script_is_fine(command):
+    assert "{context}" in split_command(command)
 
 
 def test_the_environment_holds_what_is_named_and_nothing_else(monkeypatch):

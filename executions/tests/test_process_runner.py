@@ -192,15 +192,15 @@ def test_stop_lets_a_command_end_well(start):
     assert followed.output.endswith(b"bye\n")
 
 
-def test_a_killed_supervisor_takes_its_command_along(start):
-    followed = shell(start, "echo $$; exec sleep 1000")
-    followed.until(b"\n")
-    command = psutil.Process(int(followed.output))
+def test_a_killed_supervisor_takes_everything_along(start):
+    followed = shell(start, "setsid sleep 1000 & echo $!; sleep 1000 & echo $!; echo $$; wait")
+    wait_for(lambda: followed.follow() or followed.output.count(b"\n") == 3)
+    running = [int(pid) for pid in followed.output.split()]
 
-    command.parent().kill()
+    psutil.Process(running[-1]).parent().kill()
 
     assert followed.end().failure_reason == "worker_lost"
-    wait_for(lambda: not is_alive(command.pid))
+    wait_for(lambda: not any(is_alive(pid) for pid in running))
 
 
 def test_a_runner_goes_on_when_its_supervisor_was_killed(runner, start):

@@ -20,7 +20,8 @@ WRONG = {
     "EXECUTION_RUNNER": "rocket",
     "EXECUTION_COMMAND": "sh -c 'unclosed",
     "EXECUTION_WORKSPACES": "/nowhere/at/all",
-    "EXECUTION_TIMEOUT": "0",
+    "EXECUTION_ENV": "A=B, C",
+    "EXECUTION_TIMEOUT": "99999999999999999999",
     "EXECUTION_GRACE_PERIOD": "-1",
     "EXECUTION_PROJECT_CONCURRENCY": "none",
     "WORKER_CONCURRENCY": "-4",
@@ -71,6 +72,42 @@ def test_a_caller_can_not_choose_the_program(tmp_path, command):
     process = installation.start(*check, EXECUTION_COMMAND=command)
 
     assert process.wait(timeout=30) == (1 if command else 0)  # empty: the default holds
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:secret@localhost/x",
+        "sqlite://:memory:",
+        "sqlite:///relative",
+        "sqlite:////no/such/folder/x",
+        "sqlite",
+    ],
+)
+def test_a_database_that_can_not_be_used_is_named(tmp_path, url):
+    process = Installation(tmp_path).start(sys.executable, "manage.py", "check", DATABASE_URL=url)
+
+    assert process.wait(timeout=30) == 1
+    printed = (tmp_path / "printed").read_text()
+    assert "(executions.E006) DATABASE_URL: " in printed
+    assert "secret" not in printed.split("E006")[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_a_broken_secret_key_is_named(tmp_path, content):
+    (tmp_path / "secret_key").write_bytes(content)
+    process = Installation(tmp_path).start(sys.executable, "manage.py", "check")
+
+    assert process.wait(timeout=30) == 1
+    assert "(executions.E005) SECRET_KEY: " in (tmp_path / "printed").read_text()
+
+
+def test_a_port_that_is_taken_is_named(installation):
+    installation.start_server()
+    second = installation.start(sys.executable, "manage.py", "run_server")
+
+    assert second.wait(timeout=30) == 1
+    assert f"Can't listen on 127.0.0.1:{installation.port}" in installation.printed
 
 
 def test_the_secret_key_is_made_once_for_its_owner_only(tmp_path):

@@ -10,8 +10,6 @@ import requests
 
 from executions.tests.installation import descendants, interrupt, is_alive, wait_for
 
-SHELL = "sh -c {context} --"
-
 
 @pytest.fixture
 def service(installation):
@@ -23,7 +21,7 @@ def test_an_execution_goes_from_pending_to_completed(service):
     created = service.post(context="sleep 0.5; echo done")
     assert created["status"] == "pending"
 
-    service.start_worker(EXECUTION_COMMAND="sh -c -- {context}")
+    service.start_worker(EXECUTION_COMMAND="sh -c 'eval \"$CONTEXT\"'")
     running = service.wait_for_status(created, "running")
     assert running["completed_at"] is None
     ended = service.wait_for_end(created)
@@ -180,3 +178,16 @@ def test_make_run_leaves_access_as_the_environment_says(installation):
     wait_for(installation.answers)
 
     assert requests.get(f"{installation.url}/executions/", timeout=5).status_code == 403
+
+
+@pytest.mark.parametrize("charset", ["hex", "undefined", "unicode_escape", "utf-16"])
+def test_a_query_is_utf_8_whatever_a_header_says(service, charset):
+    service.post("é")
+
+    answer = requests.get(
+        f"{service.url}/executions/?project_id=%C3%A9",
+        headers={"Content-Type": f"application/json; charset={charset}"},
+        timeout=5,
+    )
+
+    assert (answer.status_code, len(answer.json())) == (200, 1)

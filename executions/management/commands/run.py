@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import honcho.manager
@@ -30,14 +29,15 @@ class Command(BaseCommand):
         procfile = parse_procfile((settings.BASE_DIR / "Procfile").read_text())
         for name, command in procfile.processes.items():
             manager.add_process(name, command, env=self._environment(), cwd=settings.BASE_DIR)
+        # A closed terminal is a Ctrl-C too.
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         manager.loop()
         stopped_on_request = manager.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
         sys.exit(0 if stopped_on_request else manager.returncode)
 
     def _environment(self) -> dict[str, str]:
-        # `python` in the Procfile is the one that runs this.
-        path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-        return {**os.environ, "PATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+        # The Procfile's PYTHON is the one that runs this. PATH stays: what runs sees it.
+        return {**os.environ, "PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
 
     def _where_to_look(self) -> str:
         address = f"http://127.0.0.1:{settings.PORT}"

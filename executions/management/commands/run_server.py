@@ -1,13 +1,14 @@
 """`manage.py run_server`: become the web server."""
 
 import os
+import socket
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 DEFAULTS = {
     # Threads that answer requests. More only wait for each other: for the
@@ -29,8 +30,18 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, host: str, **_: Any) -> None:
+        self._check_port_is_free(host)
         granian = Path(sys.executable).with_name("granian")
         options = ["--interface", "wsgi", "--host", host, "--port", str(settings.PORT)]
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         os.execv(granian, [str(granian), *options, "config.wsgi:application"])  # noqa: S606 — no shell is what we want
+
+    def _check_port_is_free(self, host: str) -> None:
+        """granian would share the port with whoever else shares it, a second copy of ours too."""
+        try:
+            socket.create_server((host, settings.PORT)).close()
+        except OSError as error:
+            raise CommandError(
+                f"Can't listen on {host}:{settings.PORT}: {error.strerror}."
+            ) from error

@@ -1,6 +1,7 @@
 """`manage.py run_worker`: claim executions and run them until SIGTERM or Ctrl-C."""
 
 import os
+import resource
 import signal
 import socket
 from argparse import ArgumentParser
@@ -12,6 +13,8 @@ from django.core.management.base import BaseCommand
 from executions.runners import create_runner
 from executions.wakeup import Bell
 from executions.worker import Worker
+
+DESCRIPTORS = 16 * 1024
 
 
 class Command(BaseCommand):
@@ -28,6 +31,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, name: str, **_: Any) -> None:
+        # Three descriptors for each execution, and the usual soft limit is 1024.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
         with Bell() as bell:
             worker = Worker(create_runner(settings.EXECUTION_RUNNER), bell, name=name)
             for number in (signal.SIGTERM, signal.SIGINT):
