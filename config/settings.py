@@ -105,6 +105,7 @@ def secret_key(data_dir: Path) -> str:
     return secrets.token_urlsafe(50)
 
 
+MIB = 1024 * 1024
 HOUR = 60 * 60  # in seconds
 DAY = 24 * HOUR
 POSITIVE = validate.Range(min=1, max=10_000)
@@ -138,6 +139,10 @@ EXECUTION_TIMEOUT = setting(
 EXECUTION_GRACE_PERIOD = setting(
     "float", "EXECUTION_GRACE_PERIOD", 10.0, validate=validate.Range(min=0, max=DAY)
 )
+EXECUTION_OUTPUT_LIMIT = setting(
+    "int", "EXECUTION_OUTPUT_LIMIT", 16 * MIB, validate=validate.Range(min=1, max=2**40)
+)
+STREAM_LIMIT = setting("int", "STREAM_LIMIT", 200, validate=POSITIVE)
 EXECUTION_PROJECT_CONCURRENCY = setting(
     "int", "EXECUTION_PROJECT_CONCURRENCY", 1, validate=POSITIVE
 )

@@ -77,7 +77,7 @@ class ExecutionAdmin(admin.ModelAdmin):
         ("started_at", "running_at", "completed_at", "cancel_requested_at"),
         ("exit_code", "failure_reason", "error"),
         "worker",
-        ("output_size", "output_truncated"),
+        ("output_size", "output_left_out"),
         "output",
     )
 

@@ -30,6 +30,8 @@ IDS = {
     "WORKER_HEARTBEAT": "E018",
     "EXECUTION_GRACE_PERIOD": "E019",
     ".env": "E020",
+    "EXECUTION_OUTPUT_LIMIT": "E021",
+    "STREAM_LIMIT": "E022",
 }
 
 

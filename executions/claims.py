@@ -14,8 +14,8 @@ from django.db import models, transaction
 from django.db.models import Count, ExpressionWrapper
 from django.db.models.functions import Now
 
+from executions.buffer import Write
 from executions.models import Execution, ExecutionQuerySet, OutputChunk
-from executions.output import CHUNK_SIZE
 from executions.transitions import end, transition
 
 Status = Execution.Status
@@ -86,27 +86,26 @@ def record_progress(
     *,
     token: uuid.UUID,
     running_at: datetime.datetime | None,
-    offset: int,
-    data: bytes,
+    write: Write,
 ) -> bool:
-    """Note when it began, and store what it wrote after its first `offset` bytes.
+    """Note when it began, and store what it wrote. False if the claim holds no more.
 
-    False if the claim holds no more. Storing the same bytes at the same offset
-    again changes nothing, so that a worker may repeat what it does not know to
-    have been committed.
+    The same write again changes nothing, so that a worker may repeat what it
+    does not know to have been committed.
     """
+    chunks = OutputChunk.objects.filter(execution_id=execution_id)
     with transaction.atomic():
         held = Execution.objects.held_under(token).filter(pk=execution_id)
-        if not held.update(running_at=running_at, output_size=offset + len(data)):
+        if not held.update(
+            running_at=running_at, output_size=write.size, output_left_out=write.left_out
+        ):
             return False
+        if write.discard is not None:
+            chunks.filter(offset__gte=write.discard[0], offset__lt=write.discard[1]).delete()
         OutputChunk.objects.bulk_create(
             (
-                OutputChunk(
-                    execution_id=execution_id,
-                    offset=offset + start,
-                    data=data[start : start + CHUNK_SIZE],
-                )
-                for start in range(0, len(data), CHUNK_SIZE)
+                OutputChunk(execution_id=execution_id, offset=offset, data=data)
+                for offset, data in write.pieces
             ),
             ignore_conflicts=True,
         )

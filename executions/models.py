@@ -97,8 +97,8 @@ class Execution(models.Model):
     output_size = models.BigIntegerField(
         default=0, help_text="Bytes written so far, also those no longer kept."
     )
-    output_truncated = models.BooleanField(
-        default=False, help_text="Whether some of the output was left out."
+    output_left_out = models.BigIntegerField(
+        default=0, help_text="Bytes of its middle that are not kept: beyond the limit."
     )
 
     idempotency_key = models.CharField(
@@ -169,6 +169,10 @@ class Execution(models.Model):
     @property
     def has_ended(self) -> bool:
         return self.status in self.ENDED
+
+    @property
+    def output_truncated(self) -> bool:
+        return self.output_left_out > 0
 
 
 class OutputChunk(models.Model):

@@ -1,12 +1,78 @@
-"""What executions wrote: storing it in chunks and reading it back."""
+"""Reading what executions wrote: whole, from a byte on, or its end as text."""
 
 import codecs
 import re
+import uuid
+from collections.abc import Iterator
 
+from executions.buffer import CHUNK_SIZE
 from executions.models import Execution, OutputChunk
 
-# Bytes of one stored piece at most: small enough to be read one by one, large enough to be few.
-CHUNK_SIZE = 64 * 1024
+# Chunks read with one query: what a reader has in memory at most, 1 MiB.
+BATCH = 16
+
+
+def gap_line(size: int) -> bytes:
+    """What stands where `size` bytes were left out."""
+    return b"\n[... %d bytes left out ...]\n" % size
+
+
+def read_chunks(execution_id: uuid.UUID, *, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """What is stored between two bytes: each piece with where it begins. A hole is passed over.
+
+    Every query begins anew where the last ended, so that a reader who takes
+    hours holds no transaction.
+    """
+    position = start
+    while position < end:
+        chunks = OutputChunk.objects.filter(
+            execution_id=execution_id, offset__gt=position - CHUNK_SIZE, offset__lt=end
+        ).order_by("offset")
+        found = list(chunks.values_list("offset", "data")[:BATCH])
+        for offset, data in found:
+            first = max(position - offset, 0)
+            piece = bytes(data)[first : end - offset]
+            if piece:
+                yield offset + first, piece
+                position = offset + first + len(piece)
+        if len(found) < BATCH:
+            return
+
+
+def stream_output(execution_id: uuid.UUID, *, start: int, end: int) -> Iterator[bytes]:
+    """The output between two bytes, with a line for each part that was left out."""
+    position = start
+    for offset, data in read_chunks(execution_id, start=start, end=end):
+        if offset > position:
+            yield gap_line(offset - position)
+        yield data
+        position = offset + len(data)
+
+
+def output_length(execution: Execution) -> int | None:
+    """The bytes that `stream_output` gives of the whole; None while that is not certain."""
+    if not execution.output_truncated:
+        return execution.output_size
+    if not execution.has_ended:
+        return None
+    left_out = execution.output_left_out
+    return execution.output_size - left_out + len(gap_line(left_out))
+
+
+def slice_output(execution: Execution, *, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` to `end` of what `stream_output` gives of the whole."""
+    if not execution.output_truncated:
+        yield from stream_output(execution.pk, start=start, end=end)
+        return
+    # The line about what was left out shifts what follows: count from the beginning.
+    position = 0
+    for data in stream_output(execution.pk, start=0, end=execution.output_size):
+        piece = data[max(start - position, 0) : max(end - position, 0)]
+        if piece:
+            yield piece
+        position += len(data)
+        if position >= end:
+            return
 
 
 def read_output_end(execution: Execution, *, limit: int) -> tuple[str | None, bool]:
@@ -14,15 +80,13 @@ def read_output_end(execution: Execution, *, limit: int) -> tuple[str | None, bo
 
     None where nothing has been written. What is not UTF-8 is replaced, never refused.
     """
-    if not execution.output_size:
+    size = execution.output_size
+    if not size:
         return None, False
-    first = max(execution.output_size - limit, 0)
-    chunks = OutputChunk.objects.filter(
-        execution=execution, offset__gt=first - CHUNK_SIZE, offset__lt=execution.output_size
-    ).order_by("offset")
-    text = b"".join(bytes(data) for data in chunks.values_list("data", flat=True))[-limit:]
-    cut = first > 0 or execution.output_truncated
+    first = max(size - limit, 0)
+    text = b"".join(stream_output(execution.pk, start=first, end=size))
     if first > 0:
         text = re.sub(rb"\A[\x80-\xbf]{1,3}", b"", text)  # the rest of a character cut in two
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    return decoder.decode(text, final=execution.has_ended), cut
+    shown = decoder.decode(text, final=execution.has_ended)
+    return shown, first > 0 or execution.output_truncated

@@ -6,14 +6,14 @@ import time
 import uuid
 from typing import Any
 
+from executions.buffer import OutputBuffer, Write
 from executions.models import Execution
 from executions.runners.base import Attempt, Outcome
 
 FailureReason = Execution.FailureReason
 
-# Bytes taken from an attempt at once, and kept unstored before it has to wait.
-READ_SIZE = 1024 * 1024
-BUFFER_SIZE = 4 * READ_SIZE
+# Bytes taken from an attempt at once.
+READ_SIZE = 256 * 1024
 
 # Seconds that output may wait for being stored: many pieces, and many executions, in one commit.
 STORE_INTERVAL = 0.15
@@ -27,6 +27,7 @@ class Supervision:
         execution: Execution,
         *,
         token: uuid.UUID,
+        output_limit: int,
         attempt: Attempt | None,
         outcome: Outcome | None = None,
     ) -> None:
@@ -35,8 +36,7 @@ class Supervision:
         self.token = token
         self.attempt = attempt
         self.timeout = execution.timeout  # seconds
-        self.stored_size = 0  # bytes of output in the database
-        self.unstored = bytearray()
+        self.output = OutputBuffer(limit=output_limit)
         self.store_at = 0.0  # when the unstored output is due, by the monotonic clock
         self.running_at: datetime.datetime | None = None
         self.running_at_stored = False
@@ -66,7 +66,7 @@ class Supervision:
         if self.must_be_drained or (self.has_ended and not self.ending_stored):
             return 0.0
         due = [self.timeout_at, self.kill_at]
-        if self.unstored:
+        if self.output.has_unstored:
             due.append(self.store_at)
         return min(due)
 
@@ -78,14 +78,14 @@ class Supervision:
     @property
     def wants_output(self) -> bool:
         """False while the database is behind: the pipe fills up, and the command waits."""
-        return not self.output_complete and len(self.unstored) < BUFFER_SIZE
+        return not self.output_complete and not self.output.is_full
 
     @property
     def needs_storing(self) -> bool:
         return self.claim_holds and (
             self.has_ended
             or (self.running_at is not None and not self.running_at_stored)
-            or (bool(self.unstored) and self.store_at <= time.monotonic())
+            or (self.output.has_unstored and self.store_at <= time.monotonic())
         )
 
     def follow(self) -> None:
@@ -105,9 +105,9 @@ class Supervision:
         if data == b"":
             self.output_complete = True
         elif data and self.claim_holds:
-            if not self.unstored:
+            if not self.output.has_unstored:
                 self.store_at = time.monotonic() + STORE_INTERVAL
-            self.unstored += data
+            self.output.add(data)
 
     def enforce(self, *, grace: float) -> None:
         """Stop it if its time is over; kill it if it was asked to stop `grace` seconds ago."""
@@ -143,16 +143,15 @@ class Supervision:
     def give_up(self) -> None:
         """The claim holds no more: what runs has to end, and nothing of it is to be stored."""
         self.claim_holds = False
-        self.unstored.clear()
+        self.output.clear()
         if self.attempt is not None:
             self.attempt.stop(force=True)
 
-    def mark_stored(self, output: bytes) -> None:
-        """All that `needs_storing` was about is in the database now, `output` with it."""
+    def mark_stored(self, write: Write) -> None:
+        """`running_at` and `write` are in the database now; the last write with how it ended."""
         self.running_at_stored = self.running_at is not None
-        self.ending_stored = self.has_ended
-        self.stored_size += len(output)
-        del self.unstored[: len(output)]
+        self.ending_stored = write.is_last
+        self.output.written()
         self.store_at = time.monotonic() + STORE_INTERVAL
 
     def ending(self, outcome: Outcome) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import logging
 import selectors
 import time
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from executions import claims
+from executions.buffer import Write
 from executions.models import Execution
 from executions.runners.base import Launch, Outcome, Runner, StartError
 from executions.runners.launch import (
@@ -114,37 +116,34 @@ class Worker:
             supervision.enforce(grace=grace)
 
     def store(self) -> None:
-        """Write everything that is due in one transaction."""
-        due = [each for each in self.supervised.values() if each.needs_storing]
-        if due:
+        """Write everything in one transaction as soon as something of it is due."""
+        if any(each.needs_storing for each in self.supervised.values()):
             with transaction.atomic():
-                stored = [(each, self.store_one(each)) for each in due]
-            for supervision, output in stored:
-                if output is None:
+                stored = [(each, self.store_one(each)) for each in self.supervised.values()]
+            for supervision, write in stored:
+                if write is not None:
+                    supervision.mark_stored(write)
+                elif supervision.claim_holds:
                     logger.warning("Lost the claim on %s.", supervision.execution_id)
                     supervision.give_up()
-                else:
-                    supervision.mark_stored(output)
         for supervision in [each for each in self.supervised.values() if each.is_done]:
             supervision.close(self.selector)
             del self.supervised[supervision.token]
             self.look_at = 0.0
 
-    def store_one(self, supervision: Supervision) -> bytes | None:
-        """The output that was stored, or None if the claim holds no more."""
+    def store_one(self, supervision: Supervision) -> Write | None:
+        """What was stored, or None if the claim holds no more."""
+        if not supervision.claim_holds:
+            return None
         execution_id, token = supervision.execution_id, supervision.token
-        output = bytes(supervision.unstored)
+        write = supervision.output.next_write(complete=supervision.has_ended)
         holds = claims.record_progress(
-            execution_id,
-            token=token,
-            running_at=supervision.running_at,
-            offset=supervision.stored_size,
-            data=output,
+            execution_id, token=token, running_at=supervision.running_at, write=write
         )
-        if holds and supervision.outcome and supervision.has_ended:
+        if holds and write.is_last and supervision.outcome is not None:
             ending = supervision.ending(supervision.outcome)
             holds = claims.finish_execution(execution_id, token=token, **ending)
-        return output if holds else None
+        return write if holds else None
 
     def renew(self) -> None:
         if time.monotonic() < self.renew_at:
@@ -191,8 +190,12 @@ class Worker:
             attempt = self.runner.start(build_launch(execution))
         except StartError as error:
             outcome = Outcome(exit_code=None, failure_reason="start_error", error=str(error))
-            return Supervision(execution, token=token, attempt=None, outcome=outcome)
-        return Supervision(execution, token=token, attempt=attempt)
+            return self.supervise(execution, token, attempt=None, outcome=outcome)
+        return self.supervise(execution, token, attempt=attempt)
+
+    def supervise(self, execution: Execution, token: uuid.UUID, **attempt: Any) -> Supervision:
+        limit = settings.EXECUTION_OUTPUT_LIMIT
+        return Supervision(execution, token=token, output_limit=limit, **attempt)
 
 
 def build_launch(execution: Execution) -> Launch:

@@ -6,6 +6,7 @@ from django.contrib.auth.models import Permission
 from executions import claims, services
 from executions.models import Execution
 from executions.services import start_execution
+from executions.tests.helpers import write_output
 
 LIST = "/admin/executions/execution/"
 
@@ -87,7 +88,7 @@ def test_a_strange_query_is_no_crash(admin, execution, query):
 def test_shows_an_execution_and_its_output_escaped(admin, claimed):
     execution, token = claimed
     output = b"<script>alert(1)</script>\0\xff&"
-    claims.record_progress(execution.pk, token=token, running_at=None, offset=0, data=output)
+    write_output(execution, token, output)
 
     page = admin.get(f"{LIST}{execution.pk}/change/").content.decode()
 
@@ -99,13 +100,7 @@ def test_shows_an_execution_and_its_output_escaped(admin, claimed):
 def test_shows_the_end_of_a_long_output(admin, claimed):
     execution, token = claimed
     output = b"begin" + b"x" * 200_000 + b"end"
-    claims.record_progress(
-        execution.pk,
-        token=token,
-        running_at=None,
-        offset=0,
-        data=output,
-    )
+    write_output(execution, token, output)
 
     page = admin.get(f"{LIST}{execution.pk}/change/").content.decode()
 

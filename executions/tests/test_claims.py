@@ -10,6 +10,7 @@ from django.utils import timezone
 from executions import claims
 from executions.models import Execution, OutputChunk
 from executions.services import start_execution
+from executions.tests.helpers import write_output
 
 Status = Execution.Status
 
@@ -99,9 +100,7 @@ def test_nothing_changes_what_has_ended(claimed):
     before = Execution.objects.values().get()
 
     assert not claims.finish_execution(execution.pk, token=token, exit_code=1)
-    assert not claims.record_progress(
-        execution.pk, token=token, running_at=timezone.now(), offset=0, data=b"late"
-    )
+    assert not write_output(execution, token, b"late")
     assert claims.renew_leases([token], lease=30) == {token}
     assert claims.fail_lost_executions() == 0
     assert claim() == []
@@ -115,9 +114,7 @@ def test_another_token_changes_nothing(claimed):
     other = uuid.uuid4()
 
     assert not claims.finish_execution(execution.pk, token=other, exit_code=0)
-    assert not claims.record_progress(
-        execution.pk, token=other, running_at=None, offset=0, data=b"x"
-    )
+    assert not write_output(execution, other, b"x")
     assert Execution.objects.values().get() == before
 
 

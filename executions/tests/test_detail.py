@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from executions import claims
+from executions.tests.helpers import write_output
 
 
 def test_get_execution_not_found(api):
@@ -49,7 +50,7 @@ def test_shows_an_execution(api, execution, slash):
 
 def test_shows_the_output_and_how_it_ended(api, claimed):
     execution, token = claimed
-    claims.record_progress(execution.pk, token=token, running_at=None, offset=0, data=b"a\0\xffb")
+    write_output(execution, token, b"a\0\xffb")
     claims.finish_execution(execution.pk, token=token, exit_code=4)
 
     shown = api.get(f"/executions/{execution.pk}").json()
@@ -63,9 +64,7 @@ def test_shows_the_output_and_how_it_ended(api, claimed):
 
 def test_shows_the_end_of_a_long_output(api, claimed):
     execution, token = claimed
-    claims.record_progress(
-        execution.pk, token=token, running_at=None, offset=0, data=b"x" * 100_000 + b"the end"
-    )
+    write_output(execution, token, b"x" * 100_000 + b"the end")
 
     shown = api.get(f"/executions/{execution.pk}").json()
 
@@ -76,7 +75,7 @@ def test_shows_the_end_of_a_long_output(api, claimed):
 
 def test_takes_few_queries(api, claimed, django_assert_num_queries):
     execution, token = claimed
-    claims.record_progress(execution.pk, token=token, running_at=None, offset=0, data=b"x")
+    write_output(execution, token, b"x")
 
     with django_assert_num_queries(2):
         api.get(f"/executions/{execution.pk}")

@@ -2,14 +2,8 @@
 
 import pytest
 
-from executions import claims
 from executions.output import read_output_end
-
-
-def write(execution, token, data, offset=0):
-    return claims.record_progress(
-        execution.pk, token=token, running_at=None, offset=offset, data=data
-    )
+from executions.tests.helpers import write_output
 
 
 def stored(execution):
@@ -20,8 +14,8 @@ def test_output_is_kept_byte_for_byte(claimed):
     execution, token = claimed
     data = bytes(range(256)) * 1000  # larger than a chunk, NUL and broken UTF-8 in it
 
-    assert write(execution, token, data[:1000])
-    assert write(execution, token, data[1000:], offset=1000)
+    assert write_output(execution, token, data[:1000])
+    assert write_output(execution, token, data[1000:], offset=1000)
     execution.refresh_from_db()
     assert stored(execution) == data
     assert execution.output_size == len(data)
@@ -30,8 +24,8 @@ def test_output_is_kept_byte_for_byte(claimed):
 def test_storing_the_same_output_again_changes_nothing(claimed):
     execution, token = claimed
 
-    assert write(execution, token, b"once")
-    assert write(execution, token, b"once")
+    assert write_output(execution, token, b"once")
+    assert write_output(execution, token, b"once")
     assert stored(execution) == b"once"
 
 
@@ -49,7 +43,7 @@ def test_storing_the_same_output_again_changes_nothing(claimed):
 )
 def test_the_end_of_the_output_is_text(claimed, written, limit, shown):
     execution, token = claimed
-    write(execution, token, written)
+    write_output(execution, token, written)
     execution.refresh_from_db()
 
     assert read_output_end(execution, limit=limit) == shown

@@ -27,6 +27,8 @@ WRONG = {
     "WORKER_CONCURRENCY": "-4",
     "WORKER_LEASE": "x",
     "WORKER_HEARTBEAT": "20",
+    "EXECUTION_OUTPUT_LIMIT": "16 MB",
+    "STREAM_LIMIT": "0",
 }
 
 

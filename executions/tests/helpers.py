@@ -1,0 +1,26 @@
+"""What several tests do to executions without a worker."""
+
+import uuid
+from typing import Any
+
+from executions import claims
+from executions.buffer import CHUNK_SIZE, Write
+from executions.models import Execution
+
+
+def write_output(
+    execution: Execution,
+    token: uuid.UUID | None,
+    data: bytes,
+    *,
+    offset: int = 0,
+    left_out: int = 0,
+) -> bool:
+    """Store `data` as what it wrote after its first `offset` bytes; whether the claim holds."""
+    starts = range(0, len(data), CHUNK_SIZE)
+    pieces = [(offset + start, data[start : start + CHUNK_SIZE]) for start in starts]
+    write = Write(
+        size=offset + len(data), left_out=left_out, pieces=pieces, discard=None, is_last=False
+    )
+    claim: dict[str, Any] = {"token": token or uuid.uuid4(), "running_at": None}
+    return claims.record_progress(execution.pk, write=write, **claim)
