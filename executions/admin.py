@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -80,6 +81,10 @@ class ExecutionAdmin(admin.ModelAdmin):
         ("output_size", "output_left_out"),
         "output",
     )
+
+    def view_on_site(self, execution: Execution) -> str:
+        """Where it can be watched."""
+        return reverse("execution-watch", args=[execution.pk])
 
     def get_changelist(self, request: HttpRequest, **_: Any) -> type[OnePage]:
         return OnePage

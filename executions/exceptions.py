@@ -11,7 +11,7 @@ from rest_framework.views import exception_handler as default_handler
 
 logger = logging.getLogger(__name__)
 
-# Seconds after which a client may try again when the database could not be reached.
+# Seconds after which a client may try again what is answered with 503.
 RETRY_AFTER = 5
 
 
@@ -27,6 +27,22 @@ class UnprocessableRequest(APIException):
     default_code = "unprocessable"
 
 
+class RangeNotSatisfiable(APIException):
+    status_code = status.HTTP_416_REQUESTED_RANGE_NOT_SATISFIABLE
+    default_detail = "The output has no such bytes."
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length  # bytes that the output has
+
+
+class TooManyReaders(APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "Too many readers wait for output at the moment."
+    default_code = "too_many_readers"
+
+
 class DatabaseUnavailable(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = "The database can't be reached at the moment. Nothing was changed."
@@ -35,11 +51,13 @@ class DatabaseUnavailable(APIException):
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's own, and 503 with `Retry-After` for a database that can't be reached or is locked."""
-    if not isinstance(error, OperationalError | InterfaceError):
-        return default_handler(error, context)
-    logger.error("The database failed: %s", error)
-    connection.close()  # the next request connects anew
-    response = default_handler(DatabaseUnavailable(), context)
-    if response is not None:
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("The database failed: %s", error)
+        connection.close()  # the next request connects anew
+        error = DatabaseUnavailable()
+    response = default_handler(error, context)
+    if response is not None and response.status_code == status.HTTP_503_SERVICE_UNAVAILABLE:
         response["Retry-After"] = str(RETRY_AFTER)
+    if response is not None and isinstance(error, RangeNotSatisfiable):
+        response["Content-Range"] = f"bytes */{error.length}"
     return response

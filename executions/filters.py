@@ -37,17 +37,51 @@ OTHER_PARAMETERS = ("limit", "cursor", api_settings.URL_FORMAT_OVERRIDE)
 
 def read_list_parameters(request: Request) -> dict[str, Any]:
     """The filters of a request, ready for `services.list_executions`."""
+    parameters = ListParameters(data=_given_once(request, but="status"))
+    parameters.is_valid(raise_exception=True)
+    return parameters.validated_data
+
+
+class OutputParameters(RejectUnknown):
+    unknown_message = "Unknown parameter."
+
+    offset = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=2**63 - 1,
+        help_text="Only what was written after this many bytes.",
+    )
+    wait = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=30,
+        help_text="With `offset`: seconds to wait for something to come.",
+    )
+    download = serializers.BooleanField(
+        required=False, help_text="Answer as a file to be saved under a name of its own."
+    )
+
+
+def read_output_parameters(request: Request) -> dict[str, Any]:
+    """Of `/output`. Raises ValidationError (400) for a bad, unknown or repeated one."""
+    parameters = OutputParameters(data=_given_once(request))
+    parameters.is_valid(raise_exception=True)
+    found = parameters.validated_data
+    if "wait" in found and "offset" not in found:
+        raise serializers.ValidationError({"wait": ["It goes with offset."]})
+    return found
+
+
+def _given_once(request: Request, *, but: str | None = None) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, values in request.query_params.lists():
-        if name == "status":
+        if name == but:
             given[name] = values
         elif len(values) > 1:
             raise serializers.ValidationError({name: ["Given more than once."]})
         elif name not in OTHER_PARAMETERS:
             given[name] = values[0]
-    parameters = ListParameters(data=given)
-    parameters.is_valid(raise_exception=True)
-    return parameters.validated_data
+    return given
 
 
 def read_idempotency_key(request: Request) -> str | None:

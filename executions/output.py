@@ -5,7 +5,6 @@ import re
 import uuid
 from collections.abc import Iterator
 
-from executions.buffer import CHUNK_SIZE
 from executions.models import Execution, OutputChunk
 
 # Chunks read with one query: what a reader has in memory at most, 1 MiB.
@@ -23,20 +22,21 @@ def read_chunks(execution_id: uuid.UUID, *, start: int, end: int) -> Iterator[tu
     Every query begins anew where the last ended, so that a reader who takes
     hours holds no transaction.
     """
-    position = start
-    while position < end:
-        chunks = OutputChunk.objects.filter(
-            execution_id=execution_id, offset__gt=position - CHUNK_SIZE, offset__lt=end
-        ).order_by("offset")
-        found = list(chunks.values_list("offset", "data")[:BATCH])
+    chunks = OutputChunk.objects.filter(execution_id=execution_id)
+    following = 0
+    if start > 0:  # the chunk that it lies in, if there is one, begins before it
+        around = chunks.filter(offset__lte=start).order_by("-offset")
+        following = around.values_list("offset", flat=True).first() or 0
+    while True:
+        batch = chunks.filter(offset__gte=following, offset__lt=end).order_by("offset")
+        found = list(batch.values_list("offset", "data")[:BATCH])
         for offset, data in found:
-            first = max(position - offset, 0)
-            piece = bytes(data)[first : end - offset]
-            if piece:
+            first = max(start - offset, 0)
+            if piece := bytes(data)[first : end - offset]:
                 yield offset + first, piece
-                position = offset + first + len(piece)
         if len(found) < BATCH:
             return
+        following = found[-1][0] + 1
 
 
 def stream_output(execution_id: uuid.UUID, *, start: int, end: int) -> Iterator[bytes]:

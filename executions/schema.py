@@ -13,7 +13,7 @@ from drf_spectacular.utils import (
 )
 from rest_framework import serializers
 
-from executions.filters import ListParameters
+from executions.filters import ListParameters, OutputParameters
 from executions.serializers import (
     ExecutionCreateSerializer,
     ExecutionDetailSerializer,
@@ -253,6 +253,58 @@ describe_executions = extend_schema_view(
                 status_codes=["202"],
             ),
         ],
+    ),
+    watch=extend_schema(exclude=True),  # a page for people
+    output=extend_schema(
+        summary="Read the output",
+        description=(
+            "The bytes as they were written. Beyond the server's limit the beginning and the end "
+            "are kept, and a line says how many bytes were left out between them.\n\n"
+            "With `Accept: text/event-stream`, server-sent events: `output` with the byte offset "
+            "as its `id`, `status` with the execution at each change, a comment every 15 s, and "
+            "`end`."
+        ),
+        parameters=[
+            ID,
+            OutputParameters,
+            OpenApiParameter(
+                "Range",
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                description="One range, such as `bytes=0-99` or `bytes=-1000`.",
+            ),
+            OpenApiParameter(
+                "Last-Event-ID",
+                OpenApiTypes.INT,
+                OpenApiParameter.HEADER,
+                description="Resume a stream of events after this byte offset.",
+            ),
+            header("X-Output-Offset", "With `offset`: where to go on.", on=[200]),
+            header("Accept-Ranges", "`bytes`", on=[200, 206]),
+            header("Content-Range", "Which bytes these are, of how many.", on=[206, 416]),
+            RETRY_AFTER,
+        ],
+        responses={
+            (200, "text/plain"): OpenApiResponse(
+                OpenApiTypes.STR,
+                description="The output, or what of it was asked for.",
+                examples=[OpenApiExample("Text", "Fixed; all tests pass.\n", response_only=True)],
+            ),
+            (200, "text/event-stream"): OpenApiTypes.STR,
+            (206, "text/plain"): OpenApiResponse(
+                OpenApiTypes.STR,
+                description="The range.",
+                examples=[OpenApiExample("Text", "all tests", response_only=True)],
+            ),
+            204: OpenApiResponse(
+                description="A stream was to be resumed that has nothing more to tell."
+            ),
+            400: BAD_PARAMETER,
+            403: FORBIDDEN,
+            404: NOT_FOUND,
+            416: error("The output has no such bytes.", "The output has no such bytes."),
+            503: UNAVAILABLE,
+        },
     ),
     retry=extend_schema(
         summary="Retry an execution",

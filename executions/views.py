@@ -5,17 +5,21 @@ from typing import Any
 
 from django.db import DatabaseError, connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 
-from executions import services
+from executions import delivery, services
 from executions.exceptions import RETRY_AFTER, Conflict, UnprocessableRequest
-from executions.filters import read_idempotency_key, read_list_parameters
+from executions.filters import read_idempotency_key, read_list_parameters, read_output_parameters
 from executions.models import Execution
 from executions.pagination import ExecutionPagination
 from executions.schema import describe_executions
@@ -25,6 +29,13 @@ from executions.serializers import (
     ExecutionSerializer,
     read_empty_body,
 )
+
+
+class FirstRenderer(BaseContentNegotiation):
+    """Whatever the caller accepts: for a call that is not answered by a renderer."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 @describe_executions
@@ -103,6 +114,30 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         except services.HasNotEndedError as error:
             raise Conflict("It has not ended yet, so it can't be retried.") from error
         return self._accepted(execution)
+
+    @action(
+        detail=True,
+        renderer_classes=[JSONRenderer],  # of errors; what is asked for is no rendering
+        content_negotiation_class=FirstRenderer,
+    )
+    def output(self, request: Request, pk: str) -> HttpResponseBase:
+        asked = read_output_parameters(request)
+        execution = self.get_object()
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            response = delivery.events(execution, request, offset=asked.get("offset", 0))
+        elif "offset" in asked:
+            response = delivery.since(
+                execution, request, offset=asked["offset"], wait=asked.get("wait", 0)
+            )
+        else:
+            response = delivery.whole(execution, request)
+        if asked.get("download"):
+            response["Content-Disposition"] = f'attachment; filename="execution-{pk}.txt"'
+        return response
+
+    @action(detail=True)
+    def watch(self, request: Request, pk: str) -> HttpResponseBase:
+        return render(request, "executions/watch.html", {"execution": self.get_object()})
 
     def get_extra_action_url_map(self) -> dict[str, str]:
         """None in the browsable API's menu: cancel and retry have buttons of their own."""

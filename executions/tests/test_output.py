@@ -2,7 +2,7 @@
 
 import pytest
 
-from executions.output import read_output_end
+from executions.output import read_output_end, stream_output
 from executions.tests.helpers import write_output
 
 
@@ -19,6 +19,31 @@ def test_output_is_kept_byte_for_byte(claimed):
     execution.refresh_from_db()
     assert stored(execution) == data
     assert execution.output_size == len(data)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("start", [0, 1, 6, 20, 349])
+def test_many_small_pieces_are_read_from_any_byte_on(claimed, size, start):
+    execution, token = claimed
+    data = bytes(number % 256 for number in range(350))
+    for offset in range(0, len(data), size):
+        write_output(execution, token, data[offset : offset + size], offset=offset)
+
+    for end in (start, start + 1, 350):
+        found = b"".join(stream_output(execution.pk, start=start, end=end))
+        assert found == data[start:end]
+
+
+def test_what_was_left_out_is_a_line(claimed):
+    execution, token = claimed
+    write_output(execution, token, b"head")
+    write_output(execution, token, b"tail", offset=104, left_out=100)
+    execution.refresh_from_db()
+
+    line = b"\n[... 100 bytes left out ...]\n"
+    assert b"".join(stream_output(execution.pk, start=0, end=108)) == b"head" + line + b"tail"
+    assert b"".join(stream_output(execution.pk, start=106, end=108)) == b"il"
+    assert read_output_end(execution, limit=6) == ("\n[... 2 bytes left out ...]\ntail", True)
 
 
 def test_storing_the_same_output_again_changes_nothing(claimed):

@@ -22,6 +22,7 @@ def test_names_the_paths_of_the_contract(schema):
         "GET /executions/",
         "POST /executions/",
         "GET /executions/{id}",
+        "GET /executions/{id}/output",
         "POST /executions/{id}/cancel",
         "POST /executions/{id}/retry",
     }

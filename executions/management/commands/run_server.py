@@ -11,10 +11,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 DEFAULTS = {
-    # Threads that answer requests. More only wait for each other: for the
-    # interpreter, and for SQLite's one writer.
-    "GRANIAN_BLOCKING_THREADS": "4",
     "GRANIAN_WEBSOCKETS": "false",
+    # Seconds that open answers, such as streams, get to end when the server stops.
+    "GRANIAN_WORKERS_KILL_TIMEOUT": "3",
 }
 
 
@@ -32,10 +31,10 @@ class Command(BaseCommand):
     def handle(self, *, host: str, **_: Any) -> None:
         self._check_port_is_free(host)
         granian = Path(sys.executable).with_name("granian")
-        options = ["--interface", "wsgi", "--host", host, "--port", str(settings.PORT)]
+        options = ["--interface", "rsgi", "--host", host, "--port", str(settings.PORT)]
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
-        os.execv(granian, [str(granian), *options, "config.wsgi:application"])  # noqa: S606 — no shell is what we want
+        os.execv(granian, [str(granian), *options, "config.rsgi:app"])  # noqa: S606 — no shell is what we want
 
     def _check_port_is_free(self, host: str) -> None:
         """granian would share the port with whoever else shares it, a second copy of ours too."""
