@@ -1,4 +1,4 @@
-.PHONY: run test check superuser
+.PHONY: run test check bench superuser
 
 PYTHON ?= python3
 
@@ -16,6 +16,10 @@ check: .venv/ready-to-check
 	.venv/bin/python manage.py makemigrations --check --dry-run
 	.venv/bin/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	ALLOWED_HOSTS=executions.example.com .venv/bin/python manage.py check --deploy --fail-level WARNING
+
+# The figures of the README, each beside its peer.
+bench: .venv/ready
+	.venv/bin/python -m executions.benchmarks.output
 
 # The first user who can log in to the admin.
 superuser: .venv/ready

@@ -163,3 +163,57 @@ def test_the_admin_lists_and_shows(page, service, picture):
     expect(page.locator("pre")).to_contain_text("context <i>escaped</i>")
     assert page.get_by_role("button", name="Save").count() == 0
     picture(page, "admin-detail")
+
+
+COLOURS = (
+    r"printf '\033[31mred \033[1;32mgreen\033[0m <b>not bold</b> <script>window.hit=1</script>\n'"
+)
+
+
+@pytest.mark.parametrize(("name", "width"), [("desktop", 1200), ("phone", 375)])
+def test_watches_an_execution_live(page, service, picture, name, width):
+    service.start_worker(EXECUTION_COMMAND="sh -c 'eval \"$CONTEXT\"'", EXECUTION_GRACE_PERIOD="1")
+    page.set_viewport_size({"width": width, "height": 800})
+    script = (
+        f"{COLOURS}; for i in $(seq 1 60); do echo line $i; done; sleep 2; echo later; sleep 600"
+    )
+    execution = service.post("shop", "shop-42", context=script)
+
+    page.goto(f"/executions/{execution['id']}")
+    page.get_by_role("link", name="Watch").click()
+    output = page.locator("#output")
+    expect(output).to_contain_text("line 60")
+    expect(page.locator("#status")).to_have_text("running")
+    expect(output).to_contain_text("later")  # it came while the page was open
+    expect(page.locator(".ansi-red-fg")).to_have_text("red ")
+    expect(output).to_contain_text("<b>not bold</b> <script>window.hit=1</script>")
+    assert page.evaluate("window.hit") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert output.evaluate("e => e.scrollTop + e.clientHeight >= e.scrollHeight - 2")
+    picture(page, f"watch-{name}")
+
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Follow")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#status")).to_have_text("cancelled", timeout=15_000)
+    picture(page, f"watch-{name}-cancelled")
+    page.get_by_role("button", name="Retry").click()
+    page.wait_for_url(lambda url: execution["id"] not in url)
+    expect(page.locator("#status")).to_have_text("running")
+
+
+def test_an_event_source_reads_the_stream_to_its_end(page, service):
+    service.start_worker(EXECUTION_COMMAND="sh -c 'eval \"$CONTEXT\"'")
+    execution = service.post(context="for i in 1 2 3; do echo line $i; sleep 0.3; done")
+    page.goto("/livez")
+
+    heard = page.evaluate(
+        """url => new Promise(resolve => {
+            const heard = [], source = new EventSource(url);
+            source.addEventListener("output", event => heard.push(event.data));
+            source.addEventListener("end", () => { source.close(); resolve(heard.join("")); });
+        })""",
+        f"/executions/{execution['id']}/output",
+    )
+
+    assert heard == "line 1\nline 2\nline 3\n"
