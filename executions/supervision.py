@@ -63,7 +63,7 @@ class Supervision:
     @property
     def next_due(self) -> float:
         """When it needs attention even if nothing happens, by the monotonic clock."""
-        if self.must_be_drained or (self.has_ended and not self.ending_stored):
+        if self.must_be_drained or (self.claim_holds and self.is_urgent):
             return 0.0
         due = [self.timeout_at, self.kill_at]
         if self.output.has_unstored:
@@ -81,12 +81,19 @@ class Supervision:
         return not self.output_complete and not self.output.is_full
 
     @property
-    def needs_storing(self) -> bool:
-        return self.claim_holds and (
-            self.has_ended
-            or (self.running_at is not None and not self.running_at_stored)
-            or (self.output.has_unstored and self.store_at <= time.monotonic())
-        )
+    def has_news(self) -> bool:
+        """Whether there is something that the database does not know."""
+        return self.claim_holds and (self.is_urgent or self.output.has_unstored)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its news should be stored now. Output may wait for more to come."""
+        return self.has_news and (self.is_urgent or self.store_at <= time.monotonic())
+
+    @property
+    def is_urgent(self) -> bool:
+        has_begun = self.running_at is not None and not self.running_at_stored
+        return has_begun or (self.has_ended and not self.ending_stored)
 
     def follow(self) -> None:
         """Take what the attempt has to tell and to give."""

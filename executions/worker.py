@@ -116,14 +116,15 @@ class Worker:
             supervision.enforce(grace=grace)
 
     def store(self) -> None:
-        """Write everything in one transaction as soon as something of it is due."""
-        if any(each.needs_storing for each in self.supervised.values()):
+        """Write all news in one transaction as soon as some of them are due."""
+        if any(each.is_due for each in self.supervised.values()):
+            news = [each for each in self.supervised.values() if each.has_news]
             with transaction.atomic():
-                stored = [(each, self.store_one(each)) for each in self.supervised.values()]
+                stored = [(each, self.store_one(each)) for each in news]
             for supervision, write in stored:
                 if write is not None:
                     supervision.mark_stored(write)
-                elif supervision.claim_holds:
+                else:
                     logger.warning("Lost the claim on %s.", supervision.execution_id)
                     supervision.give_up()
         for supervision in [each for each in self.supervised.values() if each.is_done]:
@@ -133,8 +134,6 @@ class Worker:
 
     def store_one(self, supervision: Supervision) -> Write | None:
         """What was stored, or None if the claim holds no more."""
-        if not supervision.claim_holds:
-            return None
         execution_id, token = supervision.execution_id, supervision.token
         write = supervision.output.next_write(complete=supervision.has_ended)
         holds = claims.record_progress(

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -109,6 +110,13 @@ class Installation:
             return requests.get(f"{self.url}/livez", timeout=5).ok
         except requests.ConnectionError:
             return False
+
+    def suspend(self, process: "subprocess.Popen[bytes]") -> None:
+        """SIGSTOP, but not in a transaction: it would hold SQLite's one lock all the while."""
+        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=30)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            process.send_signal(signal.SIGSTOP)
+            wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
 
     def post(self, project_id: str = "p", bead_id: str = "b", **fields: Any) -> dict[str, Any]:
         answer = requests.post(

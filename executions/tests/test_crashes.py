@@ -46,6 +46,16 @@ def commands_left(witness):
     return left
 
 
+def sleeping_below(witness, project):
+    """The `sleep` of the command of a project."""
+    return [
+        child
+        for each in commands_left(witness)
+        for child in each.children()
+        if child.name() == "sleep" and each.environ()["PROJECT_ID"] == project
+    ]
+
+
 def kill(process):
     process.kill()
     process.wait()
@@ -131,10 +141,9 @@ def test_a_worker_that_slept_through_its_lease_changes_nothing(service, witness)
     )
     created = [service.post("long"), service.post("short")]
     wait_for(lambda: len(witness.read_text().split()) == 2)
-    sleeper.send_signal(signal.SIGSTOP)
-    [short] = [each for each in commands_left(witness) if each.environ()["PROJECT_ID"] == "short"]
-    for child in short.children():
-        child.kill()  # it ends while its worker sleeps
+    service.suspend(sleeper)
+    [child] = wait_for(lambda: sleeping_below(witness, "short"))
+    child.kill()  # it ends while its worker sleeps
 
     service.start_worker(name="awake", EXECUTION_COMMAND=command(witness), **QUICK)
     ended = [service.wait_for_end(each) for each in created]
@@ -143,7 +152,7 @@ def test_a_worker_that_slept_through_its_lease_changes_nothing(service, witness)
 
     assert_each_ended_once(service, created, witness, outcomes={("failed", "worker_lost")})
     assert is_alive(sleeper.pid)
-    assert service.wait_for_end(service.post("long"))["status"] in ("completed", "running")
+    service.wait_for_status(service.post("long"), "running", "completed")  # by either of them
 
 
 @pytest.mark.parametrize("both", [False, True])

@@ -140,7 +140,7 @@ def test_the_list_shows_who_works_and_what_waits_for_its_cancel(service):
     running = service.post()
     service.wait_for_status(running, "running")
     wait_for(lambda: service.get(running)["running_at"])
-    worker.send_signal(signal.SIGSTOP)
+    service.suspend(worker)
 
     call(service, running, "cancel")
     [shown] = requests.get(f"{service.url}/executions/?status=running", timeout=5).json()
