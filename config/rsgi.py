@@ -22,6 +22,7 @@ from django.core.handlers.wsgi import get_script_name
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
+from granian.rsgi import ProtocolClosed
 
 from config.wsgi import application
 
@@ -56,7 +57,7 @@ class Application:
             protocol.close()
             return
         try:
-            body = await read_body(protocol)
+            body = await read_body(scope, protocol)
         except BodyError as error:
             status, sentence = error.args
             content = json.dumps({"detail": sentence})
@@ -73,7 +74,8 @@ class Application:
                 response.close()
                 environ = build_environ(scope, body) | {"executions.has_waited": True}
                 response = await self.in_thread(handle, environ)
-            await self.send(response, protocol, gone)
+            with contextlib.suppress(ProtocolClosed):  # the client was quicker than `gone`
+                await self.send(response, protocol, gone)
         finally:
             gone.cancel()
             await self.in_thread(response.close)
@@ -122,8 +124,8 @@ async def until(
             yield part
 
 
-async def read_body(protocol: Any) -> bytes:
-    """The whole body. Raises BodyError if it is too large or too slow."""
+async def read_body(scope: Any, protocol: Any) -> bytes:
+    """The whole body. Raises BodyError if it is too large, too slow or cut off."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
@@ -133,6 +135,9 @@ async def read_body(protocol: Any) -> bytes:
                     raise BodyError(413, f"The body has more than {MAX_BODY} bytes.")
     except TimeoutError as error:
         raise BodyError(408, "The body did not arrive in time.") from error
+    announced = scope.headers.get("content-length")
+    if announced is not None and announced != str(len(body)):
+        raise BodyError(400, "The body is not as long as announced.")
     return bytes(body)
 
 

@@ -5,6 +5,8 @@ import re
 import uuid
 from collections.abc import Iterator
 
+from django.db.models.functions import Length
+
 from executions.models import Execution, OutputChunk
 
 # Chunks read with one query: what a reader has in memory at most, 1 MiB.
@@ -55,8 +57,16 @@ def output_length(execution: Execution) -> int | None:
         return execution.output_size
     if not execution.has_ended:
         return None
-    left_out = execution.output_left_out
-    return execution.output_size - left_out + len(gap_line(left_out))
+    # One hole after a good end. A killed worker may leave several: what it had stored for
+    # those who watched, without what lay between.
+    length = position = 0
+    pieces = OutputChunk.objects.filter(execution=execution).order_by("offset")
+    for offset, size in pieces.values_list("offset", Length("data")).iterator():
+        if offset > position:
+            length += len(gap_line(offset - position))
+        length += size
+        position = offset + size
+    return length
 
 
 def slice_output(execution: Execution, *, start: int, end: int) -> Iterator[bytes]:

@@ -371,6 +371,31 @@ def test_a_slow_body_holds_nobody_up(service):
         connection.close()
 
 
+def test_a_body_that_is_cut_off_does_nothing(service):
+    execution = service.post()
+    request = (
+        f"POST /executions/{execution['id']}/cancel HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{}"
+    )
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(request.encode())
+    time.sleep(0.5)
+
+    assert service.get(execution)["status"] == "pending"
+
+
+def test_readers_who_leave_leave_no_trace(service):
+    execution = service.post()
+    for number in range(30):
+        stream = open_stream(service, execution)
+        time.sleep(0.01 * (number % 3))
+        stream.close()
+
+    assert service.get(execution)["status"] == "pending"
+    assert "Traceback" not in service.printed
+
+
 def test_a_body_in_chunks_is_read_and_a_huge_one_refused(service):
     def parts(text):
         yield from (text[:10], text[10:])

@@ -2,7 +2,8 @@
 
 import pytest
 
-from executions.output import read_output_end, stream_output
+from executions import claims
+from executions.output import output_length, read_output_end, slice_output, stream_output
 from executions.tests.helpers import write_output
 
 
@@ -44,6 +45,24 @@ def test_what_was_left_out_is_a_line(claimed):
     assert b"".join(stream_output(execution.pk, start=0, end=108)) == b"head" + line + b"tail"
     assert b"".join(stream_output(execution.pk, start=106, end=108)) == b"il"
     assert read_output_end(execution, limit=6) == ("\n[... 2 bytes left out ...]\ntail", True)
+
+
+def test_the_length_is_true_with_several_holes(claimed):
+    """A worker that was killed beyond the limit leaves more than one."""
+    execution, token = claimed
+    for offset, left_out in ((0, 0), (1000, 990), (200_000, 198_970), (200_050, 199_010)):
+        write_output(execution, token, b"0123456789", offset=offset, left_out=left_out)
+    claims.renew_leases([token], lease=-1)
+    claims.fail_lost_executions()
+    execution.refresh_from_db()
+
+    whole = b"".join(stream_output(execution.pk, start=0, end=execution.output_size))
+    assert whole.count(b"left out") == 3
+    assert whole.endswith(b"0123456789")
+    length = output_length(execution)
+    assert length == len(whole)
+    assert b"".join(slice_output(execution, start=5, end=length)) == whole[5:]
+    assert b"".join(slice_output(execution, start=length - 3, end=length)) == b"789"
 
 
 def test_storing_the_same_output_again_changes_nothing(claimed):
