@@ -1,4 +1,4 @@
-.PHONY: run test check bench superuser
+.PHONY: run test check check-docker bench superuser
 
 PYTHON ?= python3
 
@@ -20,6 +20,10 @@ check: .venv/ready-to-check
 # The figures of the README, each beside its peer.
 bench: .venv/ready
 	.venv/bin/python -m executions.benchmarks.output
+
+# What is wrong with the Docker Engine or EXECUTION_IMAGE, if anything.
+check-docker: .venv/ready
+	@.venv/bin/python manage.py check_docker
 
 # The first user who can log in to the admin.
 superuser: .venv/ready

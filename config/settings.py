@@ -124,7 +124,7 @@ DATABASES = {"default": database(setting("str", "DATABASE_URL", ""), data_dir=DA
 # Executions. Where the seed's own project names a default it is ours: 6 h, 8 GB, 4 cpus, 1000 pids.
 
 EXECUTION_RUNNER = setting(
-    "str", "EXECUTION_RUNNER", "process", validate=validate.OneOf(["process"])
+    "str", "EXECUTION_RUNNER", "process", validate=validate.OneOf(["process", "docker"])
 )
 EXECUTION_COMMAND = setting(
     "str",
@@ -142,6 +142,27 @@ EXECUTION_GRACE_PERIOD = setting(
 EXECUTION_OUTPUT_LIMIT = setting(
     "int", "EXECUTION_OUTPUT_LIMIT", 16 * MIB, validate=validate.Range(min=1, max=2**40)
 )
+EXECUTION_IMAGE = setting("str", "EXECUTION_IMAGE", "")
+EXECUTION_MEMORY = setting(
+    "str",
+    "EXECUTION_MEMORY",
+    "8g",
+    validate=validate.Regexp(r"^[1-9]\d*[kmg]?\Z", error="It has to be like 512m or 8g."),
+)
+EXECUTION_CPUS = setting(
+    "float", "EXECUTION_CPUS", 4.0, validate=validate.Range(min=0.01, max=1024)
+)
+EXECUTION_PIDS = setting("int", "EXECUTION_PIDS", 1000, validate=validate.Range(min=2, max=2**22))
+EXECUTION_NETWORK = setting("str", "EXECUTION_NETWORK", "none")
+EXECUTION_USER = setting(
+    "str",
+    "EXECUTION_USER",
+    "1000:1000",
+    validate=validate.Regexp(
+        r"^[1-9]\d*:[1-9]\d*\Z", error="It has to be like 1000:1000, and neither of them root."
+    ),
+)
+EXECUTION_READ_ONLY = setting("bool", "EXECUTION_READ_ONLY", False)
 STREAM_LIMIT = setting("int", "STREAM_LIMIT", 200, validate=POSITIVE)
 EXECUTION_PROJECT_CONCURRENCY = setting(
     "int", "EXECUTION_PROJECT_CONCURRENCY", 1, validate=POSITIVE

@@ -7,7 +7,9 @@ complete, what is missing of the last part is stored too.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 # Bytes of one stored piece at most: small enough to be read one by one, large enough to be few.
 CHUNK_SIZE = 64 * 1024
@@ -45,9 +47,47 @@ class OutputBuffer:
         self._frontier = 0  # all before it is stored or left out
         self._stored: deque[tuple[int, int]] = deque()  # stored pieces from the head's end on
         self._offered: Write | None = None
+        self._stored_size = 0  # what another worker has stored, of which memory had no copy
+        self._stored_left_out = 0
+
+    @classmethod
+    def resumed(
+        cls, *, limit: int, size: int, left_out: int, pieces: Sequence[tuple[int, int]]
+    ) -> Self:
+        """Go on where another worker was, which has stored these `pieces` (start and end).
+
+        Its own `size` says from which byte on it has to be fed: if there are
+        holes that memory could have filled, from before them.
+        """
+        buffer = cls(limit=limit)
+        prefix = 0
+        for start, end in pieces:
+            if start > prefix:
+                break
+            prefix = end
+        if prefix < size:
+            # The limit may have been another one. What is beyond a hole is beyond the head.
+            buffer._limit = min(limit, size - 1)
+            buffer._head = min(buffer._head, prefix)
+        for start, end in pieces:
+            if start < buffer._head < end:  # no piece belongs to both parts
+                buffer._head = end
+        buffer._stored = deque(each for each in pieces if each[0] >= buffer._head)
+        buffer._frontier = buffer._head if size > buffer._limit else size
+        buffer._stored_size, buffer._stored_left_out = size, left_out
+        has_holes = prefix < size
+        buffer.size = max(buffer._head, size - buffer._tail) if has_holes else size
+        return buffer
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it was not fed yet with all that is stored already."""
+        return self.size < self._stored_size
 
     @property
     def has_unstored(self) -> bool:
+        if self.is_behind:
+            return False
         return self._offered is not None or self._stored_end < self.size
 
     @property
@@ -71,6 +111,14 @@ class OutputBuffer:
 
         `complete` says that nothing more will come. The last write says so too.
         """
+        if self.is_behind:
+            return Write(
+                size=self._stored_size,
+                left_out=self._stored_left_out,
+                pieces=[],
+                discard=None,
+                is_last=complete,
+            )
         if self._offered is None:
             self._offered = self._make_write(complete=complete)
         return self._offered

@@ -32,6 +32,13 @@ IDS = {
     ".env": "E020",
     "EXECUTION_OUTPUT_LIMIT": "E021",
     "STREAM_LIMIT": "E022",
+    "EXECUTION_IMAGE": "E023",
+    "EXECUTION_MEMORY": "E024",
+    "EXECUTION_CPUS": "E025",
+    "EXECUTION_PIDS": "E026",
+    "EXECUTION_NETWORK": "E027",
+    "EXECUTION_USER": "E028",
+    "EXECUTION_READ_ONLY": "E029",
 }
 
 
@@ -52,6 +59,8 @@ def _check_meaning() -> Iterator[CheckMessage]:
     for variable in settings.EXECUTION_ENV:
         if not variable.isidentifier():
             yield _error("EXECUTION_ENV", f"{variable!r} is not the name of a variable.")
+    if settings.EXECUTION_RUNNER == "docker" and not settings.EXECUTION_IMAGE:
+        yield _error("EXECUTION_IMAGE", "Containers need the name of an image.")
     workspaces = settings.EXECUTION_WORKSPACES
     if workspaces is not None and not workspaces.is_dir():
         yield _error("EXECUTION_WORKSPACES", f"{workspaces} is not a folder.")

@@ -11,8 +11,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Count, ExpressionWrapper
-from django.db.models.functions import Now
+from django.db.models import Count, ExpressionWrapper, Q
+from django.db.models.functions import Length, Now
 
 from executions.buffer import Write
 from executions.models import Execution, ExecutionQuerySet, OutputChunk
@@ -20,6 +20,10 @@ from executions.transitions import end, transition
 
 Status = Execution.Status
 FailureReason = Execution.FailureReason
+
+# Seconds after which a lost worker's container is given up too: no worker at the same Engine,
+# the only one that could adopt it, has come back. A reboot takes minutes.
+ENGINE_LOST_AFTER = 600
 
 WORKER_LOST = "The worker that ran it was lost: nobody renewed its lease."
 
@@ -31,12 +35,15 @@ def _lease_end(seconds: float) -> ExpressionWrapper:
     )
 
 
-def claim_executions(*, worker: str, limit: int, lease: float) -> list[tuple[Execution, uuid.UUID]]:
+def claim_executions(
+    *, worker: str, limit: int, lease: float, engine: str | None = None
+) -> list[tuple[Execution, uuid.UUID]]:
     """Claim up to `limit` pending executions for a worker, the oldest first.
 
     None is claimed of a project that has EXECUTION_PROJECT_CONCURRENCY running
     already. Each comes with the token of its claim, which holds for `lease`
-    seconds unless it is renewed.
+    seconds unless it is renewed. `engine` tells where their containers will be;
+    None if they end with the worker.
     """
     if limit < 1 or not Execution.objects.pending().exists():
         return []
@@ -48,6 +55,7 @@ def claim_executions(*, worker: str, limit: int, lease: float) -> list[tuple[Exe
                 Execution.objects.pending().filter(pk=execution.pk),
                 status=Status.RUNNING,
                 worker=worker,
+                engine=engine,
                 lease_token=token,
                 lease_expires_at=_lease_end(lease),
             ):
@@ -137,14 +145,57 @@ def finish_execution(
     )
 
 
-def fail_lost_executions(*, but: Sequence[uuid.UUID] = ()) -> int:
-    """End the executions that no worker holds any more; how many there were.
+def release_claims(tokens: Sequence[uuid.UUID]) -> None:
+    """Let others adopt these executions at once."""
+    Execution.objects.running().filter(lease_token__in=tokens).update(lease_expires_at=Now())
 
-    `but` are the caller's own claims: when the clock has jumped, or the machine
-    has slept, it is there to renew them.
+
+def adopt_executions(
+    *, worker: str, engine: str, lease: float, but: Sequence[uuid.UUID] = ()
+) -> list[tuple[Execution, uuid.UUID]]:
+    """Take over the executions at this engine that no worker holds any more.
+
+    As with `claim_executions`, each comes with the token of its new claim, and
+    as its last worker has left it. `but` are the caller's own claims: when the
+    clock has jumped, or the machine has slept, it is there to renew them.
+    """
+    expired = Execution.objects.lease_expired().filter(engine=engine).exclude(lease_token__in=but)
+    adopted = []
+    for execution in list(expired):
+        token = uuid.uuid4()
+        held = Execution.objects.lease_expired().held_under(execution.lease_token)
+        if transition(
+            held.filter(pk=execution.pk),
+            worker=worker,
+            lease_token=token,
+            lease_expires_at=_lease_end(lease),
+        ):
+            execution.refresh_from_db()
+            adopted.append((execution, token))
+    return adopted
+
+
+def stored_pieces(execution_id: uuid.UUID) -> list[tuple[int, int]]:
+    """Where each piece of its output that is stored begins and ends, in their order."""
+    pieces = OutputChunk.objects.filter(execution_id=execution_id).order_by("offset")
+    found = pieces.values_list("offset", Length("data")).iterator()
+    return [(offset, offset + length) for offset, length in found]
+
+
+def running_among(execution_ids: Sequence[str]) -> set[str]:
+    """Which of these executions are running."""
+    running = Execution.objects.running().filter(pk__in=execution_ids)
+    return {str(pk) for pk in running.values_list("pk", flat=True)}
+
+
+def fail_lost_executions(*, but: Sequence[uuid.UUID] = ()) -> int:
+    """End the executions that no worker holds any more, nor can adopt; how many there were.
+
+    `but` are the caller's own claims, as in `adopt_executions`.
     """
     expired = Execution.objects.lease_expired().exclude(lease_token__in=but)
-    lost = list(expired.values_list("pk", flat=True))
+    unadopted = Now() - datetime.timedelta(seconds=ENGINE_LOST_AFTER)
+    lost = expired.filter(Q(engine=None) | Q(lease_expires_at__lt=unadopted))
     return sum(
         _end_running(
             Execution.objects.lease_expired().filter(pk=pk),
@@ -153,7 +204,7 @@ def fail_lost_executions(*, but: Sequence[uuid.UUID] = ()) -> int:
             failure_reason=FailureReason.WORKER_LOST,
             error=WORKER_LOST,
         )
-        for pk in lost
+        for pk in list(lost.values_list("pk", flat=True))
     )
 
 

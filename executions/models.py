@@ -4,6 +4,7 @@ Nothing here writes a status: every change of it is in `services.py`.
 """
 
 import datetime
+import uuid
 from typing import Self
 
 from django.conf import settings
@@ -112,6 +113,11 @@ class Execution(models.Model):
     )
 
     worker = models.CharField(max_length=255, null=True, help_text="The worker that claimed it.")
+    engine = models.CharField(
+        max_length=255,
+        null=True,
+        help_text="The Docker Engine that has its container; null if it is a process.",
+    )
     lease_token = models.UUIDField(
         null=True, help_text="The claim that holds; null when none does."
     )
@@ -173,6 +179,15 @@ class Execution(models.Model):
     @property
     def output_truncated(self) -> bool:
         return self.output_left_out > 0
+
+
+class Installation(models.Model):
+    """The one row that tells this service from others which use the same Docker Engine."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class OutputChunk(models.Model):

@@ -1,10 +1,11 @@
 """One claimed execution in the hands of a worker: its attempt, and what is not stored yet."""
 
-import datetime
 import selectors
 import time
 import uuid
 from typing import Any
+
+from django.utils import timezone
 
 from executions.buffer import OutputBuffer, Write
 from executions.models import Execution
@@ -27,23 +28,29 @@ class Supervision:
         execution: Execution,
         *,
         token: uuid.UUID,
-        output_limit: int,
+        output: OutputBuffer,
         attempt: Attempt | None,
         outcome: Outcome | None = None,
+        is_adopted: bool = False,
     ) -> None:
-        """`attempt` is None where `outcome` says at once why it could not be started."""
+        """`attempt` is None where `outcome` says at once why it could not be started.
+
+        An execution that another worker has begun goes on where that one was.
+        """
         self.execution_id = execution.pk
         self.token = token
         self.attempt = attempt
         self.timeout = execution.timeout  # seconds
-        self.output = OutputBuffer(limit=output_limit)
+        self.output = output
         self.store_at = 0.0  # when the unstored output is due, by the monotonic clock
-        self.running_at: datetime.datetime | None = None
-        self.running_at_stored = False
+        self.running_at = execution.running_at
+        self.running_at_stored = self.running_at is not None
         self.ending_stored = False
-        self.timeout_at = float("inf")
+        self.has_begun = is_adopted
+        self.timeout_at: float | None = None  # by the monotonic clock; None until it is known
         self.outcome = outcome
         self.output_complete = attempt is None
+        self.output_is_dry = False  # there was none when it was last read
         self.claim_holds = True
         self.stop_asked = False
         self.stop_reason: FailureReason | None = None
@@ -65,7 +72,9 @@ class Supervision:
         """When it needs attention even if nothing happens, by the monotonic clock."""
         if self.must_be_drained or (self.claim_holds and self.is_urgent):
             return 0.0
-        due = [self.timeout_at, self.kill_at]
+        due = [self.kill_at]
+        if self.timeout_at is not None:
+            due.append(self.timeout_at)
         if self.output.has_unstored:
             due.append(self.store_at)
         return min(due)
@@ -73,7 +82,7 @@ class Supervision:
     @property
     def must_be_drained(self) -> bool:
         """It has ended, and what is left of its output may never make its descriptor readable."""
-        return self.outcome is not None and self.wants_output
+        return self.outcome is not None and self.wants_output and not self.output_is_dry
 
     @property
     def wants_output(self) -> bool:
@@ -92,23 +101,29 @@ class Supervision:
 
     @property
     def is_urgent(self) -> bool:
-        has_begun = self.running_at is not None and not self.running_at_stored
-        return has_begun or (self.has_ended and not self.ending_stored)
+        began = self.running_at is not None and not self.running_at_stored
+        return began or (self.has_ended and not self.ending_stored)
 
     def follow(self) -> None:
         """Take what the attempt has to tell and to give."""
         if self.attempt is None:
             return
         self.attempt.follow()
-        self.outcome = self.attempt.outcome
-        if self.running_at is None and self.attempt.running_at is not None:
-            self.running_at = self.attempt.running_at
-            self.timeout_at = time.monotonic() + self.timeout
+        running_at = self.attempt.running_at  # before the outcome, which may have come first
+        if self.outcome is None and self.attempt.outcome is not None:
+            self.outcome = self.attempt.outcome
+            self.output_is_dry = False
+        if running_at is not None and self.timeout_at is None:
+            self.has_begun = True
+            self.running_at = self.running_at or running_at
+            elapsed = timezone.now() - running_at  # much, if it is adopted
+            self.timeout_at = time.monotonic() + self.timeout - elapsed.total_seconds()
         if self.wants_output:
             self._read_output(self.attempt)
 
     def _read_output(self, attempt: Attempt) -> None:
         data = attempt.read_output(READ_SIZE)
+        self.output_is_dry = data is None
         if data == b"":
             self.output_complete = True
         elif data and self.claim_holds:
@@ -119,7 +134,7 @@ class Supervision:
     def enforce(self, *, grace: float) -> None:
         """Stop it if its time is over; kill it if it was asked to stop `grace` seconds ago."""
         now = time.monotonic()
-        if now >= self.timeout_at:
+        if self.timeout_at is not None and now >= self.timeout_at:
             self.timeout_at = float("inf")
             self.stop(
                 FailureReason.TIMEOUT,
@@ -148,11 +163,13 @@ class Supervision:
             self.attempt.stop(force=True)
 
     def give_up(self) -> None:
-        """The claim holds no more: what runs has to end, and nothing of it is to be stored."""
+        """The claim holds no more: nothing more of it is to be stored."""
         self.claim_holds = False
         self.output.clear()
         if self.attempt is not None:
-            self.attempt.stop(force=True)
+            self.attempt.give_up()
+            self.outcome = self.attempt.outcome
+            self.output_complete = self.outcome is not None
 
     def mark_stored(self, write: Write) -> None:
         """`running_at` and `write` are in the database now; the last write with how it ended."""

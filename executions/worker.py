@@ -10,21 +10,17 @@ import logging
 import selectors
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from executions import claims
-from executions.buffer import Write
+from executions.buffer import OutputBuffer, Write
+from executions.launching import build_launch
 from executions.models import Execution
-from executions.runners.base import Launch, Outcome, Runner, StartError
-from executions.runners.launch import (
-    build_environment,
-    fill_arguments,
-    find_workspace,
-    split_command,
-)
+from executions.runners.base import Outcome, Runner, StartError
 from executions.supervision import Supervision
 from executions.wakeup import Bell
 
@@ -34,6 +30,9 @@ logger = logging.getLogger(__name__)
 # Seconds after which a worker looks for work even if no bell rang, and for lost workers.
 LOOK_INTERVAL = 1.0
 SWEEP_INTERVAL = 1.0
+
+# Seconds after which a worker looks for containers that no execution owns.
+LEFTOVERS_INTERVAL = 60.0
 
 # Seconds to wait after the database has failed.
 DATABASE_RETRY = 0.5
@@ -55,7 +54,7 @@ class Worker:
         self.hurry = False  # told to stop twice: wait for nothing
         self.stop_children_at = float("inf")
         # When each is due next, by the monotonic clock.
-        self.look_at = self.renew_at = self.sweep_at = 0.0
+        self.look_at = self.renew_at = self.sweep_at = self.leftovers_at = 0.0
 
     def run(self) -> None:
         """Return when `stop` was called and nothing is left to supervise."""
@@ -66,6 +65,8 @@ class Worker:
             self.enforce()
             try:
                 self.store()
+                self.hand_over()
+                self.dismiss()
                 self.renew()
                 self.sweep()
                 self.look()
@@ -77,7 +78,8 @@ class Worker:
         logger.info("Worker %s has stopped.", self.name)
 
     def stop(self) -> None:
-        """Claim nothing more; what runs may end within the grace period. Twice: at once.
+        """Claim nothing more. Containers are left to others at once, and processes may end within
+        the grace period. Called twice it waits for nothing.
 
         Made to be called by a signal handler.
         """
@@ -85,7 +87,8 @@ class Worker:
             self.hurry = True
         else:
             self.stopping = True
-            self.stop_children_at = time.monotonic() + settings.EXECUTION_GRACE_PERIOD
+            if self.runner.engine_id is None:
+                self.stop_children_at = time.monotonic() + settings.EXECUTION_GRACE_PERIOD
         self.bell.ring()
 
     def wait(self) -> list[Supervision]:
@@ -105,13 +108,14 @@ class Worker:
     def enforce(self) -> None:
         """Stop what has run too long, and everything once a shutdown has waited long enough."""
         grace = settings.EXECUTION_GRACE_PERIOD
-        shut_down = self.hurry or time.monotonic() >= self.stop_children_at
+        hurry = self.hurry and self.runner.engine_id is None
+        shut_down = hurry or time.monotonic() >= self.stop_children_at
         if shut_down:
             self.stop_children_at = float("inf")
         for supervision in self.supervised.values():
             if shut_down:
                 supervision.stop(FailureReason.WORKER_LOST, SHUT_DOWN, grace=grace)
-            if self.hurry:
+            if hurry:
                 supervision.kill()
             supervision.enforce(grace=grace)
 
@@ -125,8 +129,10 @@ class Worker:
                 if write is not None:
                     supervision.mark_stored(write)
                 else:
-                    logger.warning("Lost the claim on %s.", supervision.execution_id)
-                    supervision.give_up()
+                    self.lose(supervision)
+
+    def dismiss(self) -> None:
+        """Let go of what is done with."""
         for supervision in [each for each in self.supervised.values() if each.is_done]:
             supervision.close(self.selector)
             del self.supervised[supervision.token]
@@ -150,18 +156,47 @@ class Worker:
         if self.supervised:
             tokens = [token for token, each in self.supervised.items() if each.claim_holds]
             for token in claims.renew_leases(tokens, lease=settings.WORKER_LEASE):
-                logger.warning("Lost the claim on %s.", self.supervised[token].execution_id)
-                self.supervised[token].give_up()
+                self.lose(self.supervised[token])
         self.renew_at = time.monotonic() + settings.WORKER_HEARTBEAT
 
+    def lose(self, supervision: Supervision) -> None:
+        """Another has ended or adopted it while this worker slept through its lease."""
+        logger.warning("Lost the claim on %s.", supervision.execution_id)
+        supervision.give_up()
+        self.leftovers_at = 0.0
+
+    def hand_over(self) -> None:
+        """Before it stops, leave what outlives this worker to others."""
+        if not self.stopping or self.runner.engine_id is None:
+            return
+        leaving = [each for each in self.supervised.values() if each.has_begun or self.hurry]
+        if leaving:
+            claims.release_claims([each.token for each in leaving])
+            for supervision in leaving:
+                supervision.give_up()
+
     def sweep(self) -> None:
-        """End what a lost worker left behind."""
+        """See to what lost workers have left behind."""
         if time.monotonic() < self.sweep_at:
             return
         own = [token for token, each in self.supervised.items() if each.claim_holds]
+        if self.runner.engine_id is not None and not self.stopping:
+            adopted = claims.adopt_executions(
+                worker=self.name,
+                engine=self.runner.engine_id,
+                lease=settings.WORKER_LEASE,
+                but=own,
+            )
+            for execution, token in adopted:
+                logger.info("Adopted %s.", execution.pk)
+                self.supervised[token] = self.adopt(execution, token)
+            own += [token for _, token in adopted]
         if lost := claims.fail_lost_executions(but=own):
             logger.warning("Ended %d executions of lost workers.", lost)
         self.sweep_at = time.monotonic() + SWEEP_INTERVAL
+        if time.monotonic() >= self.leftovers_at:
+            self.runner.sweep(find_running)
+            self.leftovers_at = time.monotonic() + LEFTOVERS_INTERVAL
 
     def look(self) -> None:
         """See what was asked for since the last look: cancels and new executions."""
@@ -180,36 +215,37 @@ class Worker:
             worker=self.name,
             limit=settings.WORKER_CONCURRENCY - len(self.supervised),
             lease=settings.WORKER_LEASE,
+            engine=self.runner.engine_id,
         )
         for execution, token in claimed:
             self.supervised[token] = self.start(execution, token)
 
     def start(self, execution: Execution, token: uuid.UUID) -> Supervision:
         try:
-            attempt = self.runner.start(build_launch(execution))
+            attempt = self.runner.start(build_launch(execution, token))
         except StartError as error:
             outcome = Outcome(exit_code=None, failure_reason="start_error", error=str(error))
             return self.supervise(execution, token, attempt=None, outcome=outcome)
         return self.supervise(execution, token, attempt=attempt)
 
     def supervise(self, execution: Execution, token: uuid.UUID, **attempt: Any) -> Supervision:
-        limit = settings.EXECUTION_OUTPUT_LIMIT
-        return Supervision(execution, token=token, output_limit=limit, **attempt)
+        output = OutputBuffer(limit=settings.EXECUTION_OUTPUT_LIMIT)
+        return Supervision(execution, token=token, output=output, **attempt)
+
+    def adopt(self, execution: Execution, token: uuid.UUID) -> Supervision:
+        output = OutputBuffer.resumed(
+            limit=settings.EXECUTION_OUTPUT_LIMIT,
+            size=execution.output_size,
+            left_out=execution.output_left_out,
+            pieces=claims.stored_pieces(execution.pk),
+        )
+        attempt = self.runner.adopt(str(execution.pk), skip=output.size)
+        return Supervision(execution, token=token, output=output, attempt=attempt, is_adopted=True)
 
 
-def build_launch(execution: Execution) -> Launch:
-    """What the settings make of an execution. Raises StartError if that can't be."""
-    words = {
-        "project_id": execution.project_id,
-        "bead_id": execution.bead_id,
-        "context": execution.context or "",
-    }
-    own = {name.upper(): value for name, value in words.items()}
-    return Launch(
-        execution_id=str(execution.pk),
-        argv=fill_arguments(split_command(settings.EXECUTION_COMMAND), words),
-        environment=build_environment(
-            settings.EXECUTION_ENV, own={"EXECUTION_ID": str(execution.pk), **own}
-        ),
-        workspace=find_workspace(settings.EXECUTION_WORKSPACES, execution.project_id),
-    )
+def find_running(execution_ids: Sequence[str]) -> set[str]:
+    """For a sweep, which has a thread of its own, and so a connection of its own."""
+    try:
+        return claims.running_among(execution_ids)
+    finally:
+        connection.close()

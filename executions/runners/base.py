@@ -5,7 +5,7 @@ Runners know nothing of Django, of rows or of leases. A worker hands them a
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,8 +20,9 @@ class Launch:
     """What is to be started for one execution."""
 
     execution_id: str
+    claim: str  # differs from that of every other attempt
     argv: Sequence[str]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str]  # nothing else of the worker's own gets in
     workspace: Path | None  # None: an empty temporary folder
 
 
@@ -60,13 +61,32 @@ class Attempt(Protocol):
     def stop(self, *, force: bool) -> None:
         """Ask everything that it started to end (SIGTERM), or end it (`force`, SIGKILL)."""
 
+    def give_up(self) -> None:
+        """It is not this worker's any more: end a process, leave a container to its new worker."""
+
     def close(self) -> None:
         """Give back what the attempt holds here. What it started, if anything is left, ends."""
 
 
 class Runner(Protocol):
+    #: Tells the Engine from others whose containers outlive their worker, so that another
+    #: worker at the same Engine can adopt them. None: what is started ends with its worker.
+    engine_id: str | None
+
     def start(self, launch: Launch) -> Attempt:
         """Start it. Raises StartError if that is known at once; else the outcome says so."""
 
+    def adopt(self, execution_id: str, *, skip: int) -> Attempt:
+        """Follow what another worker has started, without the first `skip` bytes of its output.
+
+        If nothing is there any more, the outcome says so.
+        """
+
+    def sweep(self, find_live: Callable[[Sequence[str]], set[str]]) -> None:
+        """Soon end what no execution owns. `find_live` tells which of some executions run.
+
+        It is called in another thread.
+        """
+
     def close(self) -> None:
-        """End whatever this runner still has, and itself."""
+        """End whatever this runner still has but what outlives it, and itself."""

@@ -17,9 +17,6 @@ PLACEHOLDER = re.compile(r"\{(project_id|bead_id|context)\}")
 
 SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"}
 
-# What every command needs from the worker's environment to work at all.
-BASIC_ENVIRONMENT = ("PATH", "HOME", "LANG")
-
 
 def split_command(command: str) -> list[str]:
     """Split EXECUTION_COMMAND once, as a shell would.
@@ -69,10 +66,9 @@ def fill_arguments(arguments: Iterable[str], values: Mapping[str, str]) -> list[
     return filled
 
 
-def build_environment(passed_through: Iterable[str], *, own: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a command: nothing else of the worker's gets in."""
-    names = (*BASIC_ENVIRONMENT, *passed_through)
-    return {name: os.environ[name] for name in names if name in os.environ} | dict(own)
+def pass_through(names: Iterable[str]) -> dict[str, str]:
+    """Those of these variables that the worker's own environment has."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def find_workspace(root: Path | None, project_id: str) -> Path | None:

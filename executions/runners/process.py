@@ -2,28 +2,32 @@
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from executions.runners import supervisor
 from executions.runners.base import Launch, Outcome, StartError
+from executions.runners.launch import pass_through
+from executions.runners.pipes import open_output_pipe
 from executions.runners.supervisor import LENGTH
 
 # Seconds that the supervisor has for taking a request over; it needs a few milliseconds.
 HANDOVER_TIMEOUT = 10
 
-# Bytes that a pipe holds, if the system allows it: fewer and longer turns for much output.
-PIPE_SIZE = 1024 * 1024
+# What every command needs from the worker's environment to work at all.
+BASIC_ENVIRONMENT = ("PATH", "HOME", "LANG")
 
 
 class ProcessRunner:
     """Starts commands through one `supervisor.py`, which ends them all if this process dies."""
+
+    engine_id: str | None = None
 
     def __init__(self) -> None:
         self._socket, self._process = start_supervisor()
@@ -31,7 +35,7 @@ class ProcessRunner:
     def start(self, launch: Launch) -> "ProcessAttempt":
         request = {
             "argv": list(launch.argv),
-            "environment": dict(launch.environment),
+            "environment": pass_through(BASIC_ENVIRONMENT) | dict(launch.environment),
             "workspace": None if launch.workspace is None else str(launch.workspace),
         }
         message = json.dumps(request).encode()
@@ -40,7 +44,7 @@ class ProcessRunner:
                 near, far = socket.socketpair()
                 ours.callback(near.close)
                 theirs.callback(far.close)
-                output, written = os.pipe()
+                output, written = open_output_pipe()
                 ours.callback(os.close, output)
                 theirs.callback(os.close, written)
                 self._hand_over(far.fileno(), written)
@@ -50,6 +54,12 @@ class ProcessRunner:
                 raise StartError(f"No process can be started: {error}.") from error
             ours.pop_all()  # the attempt closes them
         return ProcessAttempt(near, output)
+
+    def adopt(self, execution_id: str, *, skip: int) -> NoReturn:
+        raise NotImplementedError("Processes end with their worker.")
+
+    def sweep(self, find_live: Callable[[Sequence[str]], set[str]]) -> None:
+        """Nothing is left behind: see `supervisor.py`."""
 
     def close(self) -> None:
         self._socket.close()
@@ -89,10 +99,6 @@ class ProcessAttempt:
         self._supervisor.setblocking(False)
         self._unread = b""
         self._output = output
-        os.set_blocking(output, False)
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
-            with contextlib.suppress(OSError):  # over the system's limit for this user
-                fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
     def event_fileno(self) -> int:
         return self._supervisor.fileno()
@@ -123,6 +129,9 @@ class ProcessAttempt:
     def stop(self, *, force: bool) -> None:
         with contextlib.suppress(OSError):  # `follow` sees that it is gone
             self._supervisor.send(bytes([signal.SIGKILL if force else signal.SIGTERM]))
+
+    def give_up(self) -> None:
+        self.stop(force=True)
 
     def close(self) -> None:
         self._supervisor.close()

@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rest_framework.test import APIClient
 from executions.claims import claim_executions
 from executions.models import Execution
 from executions.services import start_execution
+from executions.tests.engine import IMAGE, Engine, find_lack, make_image
 from executions.tests.installation import Installation
 
 
@@ -54,6 +56,34 @@ def migrated_database(tmp_path_factory) -> Path:
     installation = Installation(tmp_path_factory.mktemp("template"))
     installation.manage("migrate", "--verbosity", "0")
     return installation.database
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory) -> Iterator[Engine]:
+    """A Docker Engine with a small image, or the test is skipped."""
+    if (lack := find_lack()) and not os.environ.get("CI"):
+        pytest.skip(lack)
+    engine = Engine(tmp_path_factory.mktemp("engine"))
+    make_image(engine)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def containers(engine, installation) -> Iterator[Installation]:
+    """A service whose workers run scripts, each execution's context, in containers."""
+    installation.environment |= {
+        "DOCKER_HOST": engine.host,
+        "EXECUTION_RUNNER": "docker",
+        "EXECUTION_IMAGE": IMAGE,
+        "EXECUTION_MEMORY": "64m",
+        "EXECUTION_COMMAND": "sh -c 'eval \"$CONTEXT\"'",
+        "WORKER_LEASE": "2",
+        "WORKER_HEARTBEAT": "0.5",
+    }
+    installation.start_server()
+    yield installation
+    engine.remove_containers()
 
 
 @pytest.fixture

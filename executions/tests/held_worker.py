@@ -20,12 +20,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
 from executions import claims  # noqa: E402
+from executions.runners.engine import Engine  # noqa: E402
 from executions.runners.process import ProcessRunner  # noqa: E402
 
 POINTS = {
     "before the claim": (claims, "claim_executions", "before"),
     "after the claim": (claims, "claim_executions", "after"),
     "after the start": (ProcessRunner, "start", "after"),
+    "after the container is created": (Engine, "create", "after"),
+    "after the container is started": (Engine, "start", "after"),
     "before the end is stored": (claims, "finish_execution", "before"),
     "before the end is committed": (claims, "finish_execution", "after"),
 }
@@ -36,7 +39,7 @@ def hold(owner: Any, name: str, when: str, marker: Path) -> None:
 
     def held(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs) if when == "after" else None
-        if when == "before" or result:  # a claim of nothing is not what the test waits for
+        if when == "before" or result != []:  # a claim of nothing is not what the test waits for
             marker.touch()
             time.sleep(1000)
         return result

@@ -132,6 +132,11 @@ class Installation:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def ended(self, execution: dict[str, Any]) -> dict[str, Any] | None:
+        """The execution if it has ended, else None."""
+        found = self.get(execution)
+        return found if found["completed_at"] else None
+
     def wait_for_status(self, execution: dict[str, Any], *statuses: str) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             found = self.get(execution)

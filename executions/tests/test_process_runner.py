@@ -55,6 +55,7 @@ def start(runner):
     def start(*argv, workspace=None, **environment):
         launch = Launch(
             execution_id="1",
+            claim="1",
             argv=argv,
             environment={"PATH": os.defpath, **environment},
             workspace=workspace,
@@ -99,12 +100,14 @@ def test_arguments_reach_the_command_as_they_are(start):
     assert followed.output.decode() == "a b|$(id)|'||é|"
 
 
-def test_the_environment_is_exactly_what_was_given(start, monkeypatch):
+def test_the_environment_is_what_was_given_and_the_least_that_programs_need(start, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "s")
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.delenv("LANG", raising=False)
     followed = start("env", MINE="1")
     followed.end()
 
-    assert sorted(followed.output.split()) == [b"MINE=1", f"PATH={os.defpath}".encode()]
+    assert sorted(followed.output.split()) == [b"HOME=/", b"MINE=1", f"PATH={os.defpath}".encode()]
 
 
 def test_the_workspace_is_the_working_directory(start, tmp_path):
@@ -222,7 +225,7 @@ from executions.runners.process import ProcessRunner
 runner = ProcessRunner()
 script = "echo $$; setsid sleep 1000 & echo $!; sleep 1000"
 attempt = runner.start(Launch(
-    execution_id="1", argv=["sh", "-c", script], environment={"PATH": "/usr/bin:/bin"},
+    execution_id="1", claim="1", argv=["sh", "-c", script], environment={"PATH": "/usr/bin:/bin"},
     workspace=None,
 ))
 output = b""

@@ -7,10 +7,9 @@ import socket
 from argparse import ArgumentParser
 from typing import Any
 
-from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from executions.runners import create_runner
+from executions.launching import create_runner, find_runner_fault
 from executions.wakeup import Bell
 from executions.worker import Worker
 
@@ -19,8 +18,8 @@ DESCRIPTORS = 16 * 1024
 
 class Command(BaseCommand):
     help = (
-        "Claim executions and run them. SIGTERM or Ctrl-C: claim no more and let what runs end "
-        "within the grace period; a second one does not wait."
+        "Claim executions and run them. SIGTERM or Ctrl-C: claim no more, leave containers to "
+        "other workers, and let processes end within the grace period; a second one does not wait."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,11 +30,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, name: str, **_: Any) -> None:
-        # Three descriptors for each execution, and the usual soft limit is 1024.
+        if fault := find_runner_fault():
+            raise CommandError(fault)
+        # A few descriptors for each execution, and the usual soft limit is 1024.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
         with Bell() as bell:
-            worker = Worker(create_runner(settings.EXECUTION_RUNNER), bell, name=name)
+            worker = Worker(create_runner(), bell, name=name)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: worker.stop())
             worker.run()

@@ -1,0 +1,70 @@
+"""What the settings make of an execution: where it runs, and what is started."""
+
+import uuid
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection
+from docker.utils import parse_bytes
+
+from executions.models import Execution, Installation
+from executions.runners.base import Launch, Runner
+from executions.runners.docker import ContainerOptions, DockerRunner, find_fault
+from executions.runners.launch import (
+    fill_arguments,
+    find_workspace,
+    pass_through,
+    split_command,
+)
+from executions.runners.process import ProcessRunner
+
+
+def create_runner() -> Runner:
+    """The runner that EXECUTION_RUNNER names. Raises EngineAway without a Docker Engine."""
+    if settings.EXECUTION_RUNNER == "process":
+        return ProcessRunner()
+    options = ContainerOptions(
+        image=settings.EXECUTION_IMAGE,
+        memory=int(parse_bytes(settings.EXECUTION_MEMORY)),
+        cpus=settings.EXECUTION_CPUS,
+        pids=settings.EXECUTION_PIDS,
+        network=settings.EXECUTION_NETWORK,
+        user=settings.EXECUTION_USER,
+        read_only=settings.EXECUTION_READ_ONLY,
+    )
+    return DockerRunner(options, installation=identify_installation())
+
+
+def find_runner_fault() -> str | None:
+    """Why nothing could be started, in one line; None if it can."""
+    if settings.EXECUTION_RUNNER == "docker":
+        return find_fault(settings.EXECUTION_IMAGE)
+    return None
+
+
+def identify_installation() -> str:
+    """The same for all workers of this database, and for no worker of another."""
+    identity = Installation.objects.get().pk
+    if connection.vendor == "sqlite":
+        # A copy of the file, such as a backup that is tried out, is another installation.
+        place = Path(connection.settings_dict["NAME"]).resolve()
+        identity = uuid.uuid5(identity, str(place))
+    return str(identity)
+
+
+def build_launch(execution: Execution, token: uuid.UUID) -> Launch:
+    """What is to be started under the claim `token`. Raises StartError if that can't be."""
+    words = {
+        "project_id": execution.project_id,
+        "bead_id": execution.bead_id,
+        "context": execution.context or "",
+    }
+    own = {name.upper(): value for name, value in words.items()}
+    return Launch(
+        execution_id=str(execution.pk),
+        claim=str(token),
+        argv=fill_arguments(split_command(settings.EXECUTION_COMMAND), words),
+        environment=pass_through(settings.EXECUTION_ENV)
+        | {"EXECUTION_ID": str(execution.pk), **own},
+        workspace=find_workspace(settings.EXECUTION_WORKSPACES, execution.project_id),
+    )

@@ -1,0 +1,89 @@
+"""What a container writes, on its way from the Engine's log into a pipe, each byte once."""
+
+import os
+import threading
+import time
+
+from executions.runners.engine import Engine, EngineAway, Missing, Refused
+from executions.runners.pipes import open_output_pipe
+
+# Seconds to wait before an Engine that is away is asked again.
+RETRY_INTERVAL = 0.5
+
+# Bytes of the end that are remembered, for the message of a command that could not start.
+END_SIZE = 1024
+
+
+class ContainerOutput:
+    """Follows the output of one container, in a thread of its own, until `finish` is called."""
+
+    def __init__(self, engine: Engine, name: str, *, skip: int) -> None:
+        """The first `skip` bytes are passed over."""
+        self.end = b""  # its last bytes so far
+        self._engine = engine
+        self._name = name
+        self._position = skip
+        self._writing = threading.Lock()  # guards all of these
+        self._complete = False
+        self._readable, self._writable = open_output_pipe()
+
+    def fileno(self) -> int:
+        return self._readable
+
+    def read(self, size: int) -> bytes | None:
+        """At most `size` bytes; None when there are none now, b"" after the last."""
+        try:
+            return os.read(self._readable, size)
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        """Nobody wants it any more."""
+        os.close(self._readable)
+
+    def follow(self) -> None:
+        """Pass on what comes, from now on."""
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def finish(self) -> None:
+        """Pass on the rest, now that the container has ended. Waits for whoever reads it.
+
+        A stream that follows an output may lack its last bytes, and end before
+        the container or never; read once more it is complete.
+        """
+        try:
+            while not self._copied(follow=False):
+                time.sleep(RETRY_INTERVAL)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """No more will come: the last of what is in the pipe is the last."""
+        with self._writing:
+            self._complete = True
+            os.close(self._writable)
+
+    def _follow(self) -> None:
+        while not self._complete:
+            self._copied(follow=True)
+            time.sleep(RETRY_INTERVAL)
+
+    def _copied(self, *, follow: bool) -> bool:
+        """Copy from the container's first byte on what is new; False to try that again."""
+        position = 0
+        try:
+            for data in self._engine.read_output(self._name, follow=follow):
+                position += len(data)
+                with self._writing:
+                    if self._complete:
+                        return True
+                    if position > self._position:
+                        new = data[self._position - position :]
+                        os.write(self._writable, new)
+                        self._position = position
+                        self.end = (self.end + new)[-END_SIZE:]
+        except (EngineAway, Refused) as error:
+            return isinstance(error, Missing)
+        except BrokenPipeError:  # closed
+            self._complete = True
+        return True
