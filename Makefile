@@ -20,6 +20,7 @@ check: .venv/ready-to-check
 # The figures of the README, each beside its peer.
 bench: .venv/ready
 	.venv/bin/python -m executions.benchmarks.output
+	.venv/bin/python -m executions.benchmarks.containers
 
 # What is wrong with the Docker Engine or EXECUTION_IMAGE, if anything.
 check-docker: .venv/ready

@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,14 +60,15 @@ def migrated_database(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory) -> Iterator[Engine]:
+def engine() -> Iterator[Engine]:
     """A Docker Engine with a small image, or the test is skipped."""
     if (lack := find_lack()) and not os.environ.get("CI"):
         pytest.skip(lack)
-    engine = Engine(tmp_path_factory.mktemp("engine"))
-    make_image(engine)
-    yield engine
-    engine.close()
+    with tempfile.TemporaryDirectory(prefix="executions-engine-") as folder:
+        engine = Engine(Path(folder))
+        make_image(engine)
+        yield engine
+        engine.close()
 
 
 @pytest.fixture

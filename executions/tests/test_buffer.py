@@ -1,5 +1,6 @@
 """What is stored of an output, whatever its size and however it comes."""
 
+import itertools
 import random
 
 import pytest
@@ -139,3 +140,56 @@ def test_a_preview_of_the_end_is_there_while_more_is_coming():
         buffer.written()
         assert store.ranges[-1][1] == buffer.size
         assert len(store.chunks) < 20
+
+
+@pytest.mark.parametrize("limits", [[100], [1000], [4 * CHUNK_SIZE], [9 * CHUNK_SIZE, 500, 10**8]])
+@pytest.mark.parametrize("seed", range(12))
+def test_another_worker_goes_on_where_the_last_was_killed(limits, seed):
+    """Also if EXECUTION_OUTPUT_LIMIT was changed meanwhile, at any of several workers' deaths."""
+    chance = random.Random(seed)
+    total = chance.choice([50, 3000, 2 * CHUNK_SIZE, 20 * CHUNK_SIZE])
+    buffer, store = OutputBuffer(limit=limits[0]), Store()
+    store.apply(buffer.next_write(complete=False))
+    while buffer.size < total:
+        step = min(chance.choice([1, 200, CHUNK_SIZE, 3 * CHUNK_SIZE]), total - buffer.size)
+        buffer.add(pattern(buffer.size, buffer.size + step))
+        if chance.random() < 0.6:
+            size = store.write.size
+            store.apply(buffer.next_write(complete=False))
+            buffer.written()
+            assert store.write.size >= size
+        if chance.random() < 0.2:
+            write = store.write
+            buffer = OutputBuffer.resumed(
+                limit=chance.choice(limits),
+                size=write.size,
+                left_out=write.left_out,
+                pieces=store.ranges,
+            )
+            assert not buffer.is_full
+    while not store.write.is_last:
+        store.apply(buffer.next_write(complete=True))
+        buffer.written()
+
+    assert store.write.size == total
+    ranges = store.ranges
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))
+    assert sum(end - start for start, end in store.holes) == store.write.left_out
+    if len(limits) == 1:
+        assert len(store.holes) == (total > limits[0])
+
+
+def test_a_worker_that_finds_no_more_leaves_what_is_stored():
+    buffer, store = OutputBuffer(limit=1000), Store()
+    buffer.add(pattern(0, 5000))
+    store.apply(buffer.next_write(complete=False))
+    before = dict(store.chunks)
+
+    resumed = OutputBuffer.resumed(
+        limit=1000, size=5000, left_out=store.write.left_out, pieces=store.ranges
+    )
+    left_out = store.write.left_out
+    store.apply(resumed.next_write(complete=True))
+
+    assert (store.write.size, store.write.left_out, store.write.is_last) == (5000, left_out, True)
+    assert store.chunks == before

@@ -29,6 +29,11 @@ WRONG = {
     "WORKER_HEARTBEAT": "20",
     "EXECUTION_OUTPUT_LIMIT": "16 MB",
     "STREAM_LIMIT": "0",
+    "EXECUTION_MEMORY": "lots",
+    "EXECUTION_CPUS": "0",
+    "EXECUTION_PIDS": "1",
+    "EXECUTION_USER": "0:0",
+    "EXECUTION_READ_ONLY": "so-so",
 }
 
 
