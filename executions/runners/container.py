@@ -145,7 +145,7 @@ class ContainerAttempt:
         self._output.follow()
 
     def _finish(self, state: State) -> None:
-        """The outcome comes from its state alone, and not later than the last of its output."""
+        """Tell the outcome, which comes from its state alone, and pass on the rest of its output."""
         if state.exit_code in CANNOT_START_CODES:
             self._output.finish()
             self._end(explain_end(state, self._output.end), running_at=state.began_at)

@@ -25,6 +25,7 @@ class ContainerOutput:
         self._position = skip
         self._writing = threading.Lock()  # guards all of these
         self._complete = False
+        self._is_closed = False
         self._readable, self._writable = open_output_pipe()
 
     def fileno(self) -> int:
@@ -58,10 +59,12 @@ class ContainerOutput:
             self.discard()
 
     def discard(self) -> None:
-        """No more will come: the last of what is in the pipe is the last."""
+        """No more will come: what is in the pipe is the last. Calling it twice does no harm."""
         with self._writing:
             self._complete = True
-            os.close(self._writable)
+            if not self._is_closed:
+                self._is_closed = True
+                os.close(self._writable)
 
     def _follow(self) -> None:
         while not self._complete:
