@@ -92,6 +92,8 @@ class OutputBuffer:
 
     @property
     def is_full(self) -> bool:
+        if self.is_behind:  # nothing can be stored before it has caught up
+            return False
         return self.size <= self._limit and self.size - self._frontier >= MAX_BACKLOG
 
     def add(self, data: bytes) -> None:

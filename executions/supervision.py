@@ -109,10 +109,11 @@ class Supervision:
         if self.attempt is None:
             return
         self.attempt.follow()
-        running_at = self.attempt.running_at  # before the outcome, which may have come first
         if self.outcome is None and self.attempt.outcome is not None:
             self.outcome = self.attempt.outcome
             self.output_is_dry = False
+            self._note_overrun(self.outcome)
+        running_at = self.attempt.running_at or getattr(self.outcome, "running_at", None)
         if running_at is not None and self.timeout_at is None:
             self.has_begun = True
             self.running_at = self.running_at or running_at
@@ -120,6 +121,16 @@ class Supervision:
             self.timeout_at = time.monotonic() + self.timeout - elapsed.total_seconds()
         if self.wants_output:
             self._read_output(self.attempt)
+
+    def _note_overrun(self, outcome: Outcome) -> None:
+        """Say so of what failed later than it should, stopped by a worker that is gone."""
+        overran = outcome.duration is not None and outcome.duration >= self.timeout
+        if overran and outcome.exit_code != 0 and not self.stop_asked:
+            self.stop_reason, self.stop_error = FailureReason.TIMEOUT, self.timeout_error
+
+    @property
+    def timeout_error(self) -> str:
+        return f"It did not end within its timeout of {self.timeout} s."
 
     def _read_output(self, attempt: Attempt) -> None:
         data = attempt.read_output(READ_SIZE)
@@ -136,11 +147,7 @@ class Supervision:
         now = time.monotonic()
         if self.timeout_at is not None and now >= self.timeout_at:
             self.timeout_at = float("inf")
-            self.stop(
-                FailureReason.TIMEOUT,
-                f"It did not end within its timeout of {self.timeout} s.",
-                grace=grace,
-            )
+            self.stop(FailureReason.TIMEOUT, self.timeout_error, grace=grace)
         if now >= self.kill_at and self.attempt is not None:
             self.kill_at = float("inf")
             self.attempt.stop(force=True)

@@ -52,7 +52,7 @@ class Worker:
         self.selector.register(bell, selectors.EVENT_READ)
         self.stopping = False
         self.hurry = False  # told to stop twice: wait for nothing
-        self.stop_children_at = float("inf")
+        self.grace_ends = float("inf")  # what it may take to stop, by the monotonic clock
         # When each is due next, by the monotonic clock.
         self.look_at = self.renew_at = self.sweep_at = self.leftovers_at = 0.0
 
@@ -87,16 +87,22 @@ class Worker:
             self.hurry = True
         else:
             self.stopping = True
-            if self.runner.engine_id is None:
-                self.stop_children_at = time.monotonic() + settings.EXECUTION_GRACE_PERIOD
+            self.grace_ends = time.monotonic() + settings.EXECUTION_GRACE_PERIOD
         self.bell.ring()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was told to stop and has waited long enough."""
+        return self.hurry or time.monotonic() >= self.grace_ends
 
     def wait(self) -> list[Supervision]:
         """Wait until something happens or is due; the executions that have something to tell."""
         due = [self.look_at, self.renew_at, self.sweep_at]
         for supervision in self.supervised.values():
-            due += [supervision.next_due, self.stop_children_at]
+            due.append(supervision.next_due)
             supervision.watch(self.selector)
+        if not self.is_late:
+            due.append(self.grace_ends)
         ready = self.selector.select(max(min(due) - time.monotonic(), 0))
         if any(key.fileobj is self.bell for key, _ in ready):
             self.bell.clear()
@@ -106,16 +112,13 @@ class Worker:
         return list(talking.values())
 
     def enforce(self) -> None:
-        """Stop what has run too long, and everything once a shutdown has waited long enough."""
+        """Stop what has run too long, and processes once a shutdown has waited long enough."""
         grace = settings.EXECUTION_GRACE_PERIOD
-        hurry = self.hurry and self.runner.engine_id is None
-        shut_down = hurry or time.monotonic() >= self.stop_children_at
-        if shut_down:
-            self.stop_children_at = float("inf")
+        has_processes = self.runner.engine_id is None  # containers are handed over instead
         for supervision in self.supervised.values():
-            if shut_down:
+            if has_processes and self.is_late:
                 supervision.stop(FailureReason.WORKER_LOST, SHUT_DOWN, grace=grace)
-            if hurry:
+            if has_processes and self.hurry:
                 supervision.kill()
             supervision.enforce(grace=grace)
 
@@ -169,7 +172,8 @@ class Worker:
         """Before it stops, leave what outlives this worker to others."""
         if not self.stopping or self.runner.engine_id is None:
             return
-        leaving = [each for each in self.supervised.values() if each.has_begun or self.hurry]
+        # What is just being started is left once it has begun, for others to find it.
+        leaving = [each for each in self.supervised.values() if each.has_begun or self.is_late]
         if leaving:
             claims.release_claims([each.token for each in leaving])
             for supervision in leaving:

@@ -36,6 +36,16 @@ class Outcome:
     # Why it failed for another reason than its exit code, with one sentence.
     failure_reason: Literal["start_error", "out_of_memory", "worker_lost"] | None = None
     error: str | None = None
+    # When the process or container began and ended, where the runner knows it.
+    running_at: datetime.datetime | None = None
+    ended_at: datetime.datetime | None = None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from beginning to end; None where the runner does not know them."""
+        if self.running_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.running_at).total_seconds()
 
 
 class Attempt(Protocol):

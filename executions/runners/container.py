@@ -13,14 +13,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from executions.runners.base import Outcome, StartError
-from executions.runners.container_output import RETRY_INTERVAL, ContainerOutput
-from executions.runners.engine import Conflict, Engine, EngineAway, Missing, Refused, State
-
-# Seconds after which a container that could not be started is given up: the Engine is away.
-PATIENCE = 60.0
+from executions.runners.container_output import ContainerOutput
+from executions.runners.container_start import RETRY_INTERVAL, ContainerStart, Lost
+from executions.runners.engine import Engine, EngineAway, Refused, State
 
 # The name under which the shell within starts the command: it precedes what it complains of.
 SHELL_NAME = "cannot-start"
@@ -36,13 +34,6 @@ CANNOT_START = re.compile(
 )
 
 logger = logging.getLogger(__name__)
-
-
-GONE = "Its container is gone: somebody has removed it, or it was never made."
-
-
-class Lost(Exception):
-    """How it went on can't be known any more; the message is a sentence."""
 
 
 class ContainerAttempt:
@@ -68,13 +59,13 @@ class ContainerAttempt:
         self.outcome: Outcome | None = None
         self._engine = engine
         self._name = name
-        self._labels = labels
         self._specification = specification
         self._remove = remove
+        self._start = ContainerStart(engine, name, labels, check=self._check_wanted)
         self._output = ContainerOutput(engine, name, skip=skip)
         self._begun = threading.Event()  # or it never will
-        self._is_ours = False  # only then it is removed in the end
-        self._given_up = False
+        self._is_stopped = False
+        self._is_given_up = False
         self._news, self._news_written = os.pipe()
         os.set_blocking(self._news, False)
         threading.Thread(target=self._supervise, daemon=True).start()
@@ -93,22 +84,23 @@ class ContainerAttempt:
         return self._output.read(size)
 
     def stop(self, *, force: bool) -> None:
+        self._is_stopped = True
         signal = "SIGKILL" if force else "SIGTERM"
         threading.Thread(target=self._signal, args=(signal,), daemon=True).start()
 
     def give_up(self) -> None:
-        self._given_up = True
+        self._is_given_up = True
         self.outcome = Outcome(exit_code=None, failure_reason="worker_lost")
 
     def close(self) -> None:
         os.close(self._news)
         self._output.close()
-        if self._is_ours and not self._given_up:
+        if self._start.is_ours and not self._is_given_up:
             self._remove(self._name)
 
     def _signal(self, signal: str) -> None:
         self._begun.wait()
-        while self.outcome is None and not self._given_up:
+        while self.outcome is None and not self._is_given_up:
             try:
                 self._engine.signal(self._name, signal)
                 return
@@ -123,20 +115,20 @@ class ContainerAttempt:
                 state = self._await_end()
             self._finish(state)
         except StartError as error:
-            self._give_in("start_error", str(error))
+            self._fail("start_error", str(error))
         except Lost as error:
-            self._give_in("worker_lost", str(error))
+            self._fail("worker_lost", str(error))
         except Exception:
             logger.exception("Following the container %s failed.", self._name)
-            self._give_in("worker_lost", "The worker failed to follow its container.")
+            self._fail("worker_lost", "The worker failed to follow its container.")
         finally:
             os.close(self._news_written)
 
     def _take_up(self) -> State:
         if self._specification is None:
-            return self._find()
-        self._create(self._specification)
-        return self._start()
+            return self._start.find()
+        self._start.create(self._specification)
+        return self._start.start()
 
     def _begin(self, state: State) -> None:
         self.running_at = state.began_at
@@ -145,22 +137,20 @@ class ContainerAttempt:
         self._output.follow()
 
     def _finish(self, state: State) -> None:
-        """Tell the outcome, which comes from its state alone, and pass on the rest of its output."""
+        """The outcome comes from its state alone. Then pass on the rest of its output."""
         if state.exit_code in CANNOT_START_CODES:
             self._output.finish()
-            self._end(explain_end(state, self._output.end), running_at=state.began_at)
+            self._end(explain_end(state, self._output.end))
         else:
-            self._end(explain_end(state, b""), running_at=state.began_at)
+            self._end(explain_end(state, b""))
             self._output.finish()
 
-    def _give_in(self, reason: Any, error: str) -> None:
-        self._output.discard()
+    def _fail(self, reason: Any, error: str) -> None:
         self._end(Outcome(exit_code=None, failure_reason=reason, error=error))
+        self._output.discard()
 
-    def _end(self, outcome: Outcome, *, running_at: datetime.datetime | None = None) -> None:
-        self.outcome = outcome
-        # Later than the outcome, or what had ended in time before it was adopted would time out.
-        self.running_at = self.running_at or running_at
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = self.outcome or outcome
         self._begun.set()
         self._tell()
 
@@ -169,104 +159,38 @@ class ContainerAttempt:
         with contextlib.suppress(BrokenPipeError):  # it has given this up
             os.write(self._news_written, b"!")
 
-    def _create(self, specification: Mapping[str, Any]) -> None:
-        patience_ends = time.monotonic() + PATIENCE
-        while not self._is_ours:
-            try:
-                self._engine.create(self._name, specification)
-                self._is_ours = True
-            except Conflict as error:
-                # By a call of ours whose answer was lost? Else it is another attempt's.
-                self._recognize(self._inspect())
-                if not self._is_ours:
-                    raise StartError(str(error)) from error
-            except Refused as error:
-                raise StartError(str(error)) from error
-            except EngineAway as error:
-                if time.monotonic() > patience_ends:
-                    raise StartError(f"The Docker Engine can't be reached: {error}.") from error
-                self._pause()
-
-    def _start(self) -> State:
-        """Once and never again, whatever becomes of the Engine's answer."""
-        try:
-            self._engine.start(self._name)
-        except Refused as error:
-            if not self._inspect().has_begun:
-                raise StartError(str(error)) from error
-        except EngineAway:
-            return self._await_begin()
-        return self._inspect()
-
-    def _await_begin(self) -> State:
-        """Its start was asked for, and the answer was lost."""
-        patience_ends = time.monotonic() + PATIENCE
-        while not (state := self._inspect()).has_begun:
-            if time.monotonic() > patience_ends:
-                self._remove_unbegun()
-                raise StartError("The Docker Engine was lost while it started the container.")
-            self._pause()
-        return state
-
-    def _find(self) -> State:
-        """What another worker has left."""
-        state = self._inspect()
-        self._recognize(state)
-        if not self._is_ours:
-            raise Lost(GONE)
-        if not state.has_begun:
-            self._remove_unbegun()
-            raise Lost("The worker that claimed it was lost before its container began.")
-        return state
-
-    def _recognize(self, state: State) -> None:
-        self._is_ours = self._labels.items() <= state.labels.items()
-
-    def _remove_unbegun(self) -> None:
-        """See to it that it will never begin: a call to start it may be on its way."""
-        while True:
-            try:
-                self._engine.remove(self._name, force=False)
-                return
-            except Missing:
-                return
-            except Conflict as error:
-                raise Lost("Its container began too late, and is stopped.") from error
-            except (Refused, EngineAway):
-                self._pause()
-
     def _await_end(self) -> State:
         while True:
             with contextlib.suppress(EngineAway, Refused):
                 self._engine.wait(self._name)
-            state = self._inspect()
+            state = self._start.inspect()
             if state.has_ended:
                 return state
-            self._pause()
+            self._check_wanted()
+            time.sleep(RETRY_INTERVAL)
 
-    def _inspect(self) -> State:
-        """Its state, as soon as the Engine can tell."""
-        while True:
-            try:
-                return self._engine.inspect(self._name)
-            except Missing as error:
-                raise Lost(GONE) from error
-            except (EngineAway, Refused):
-                self._pause()
-
-    def _pause(self) -> None:
-        if self._given_up:
+    def _check_wanted(self) -> None:
+        if self._is_given_up:
             raise Lost("Another worker follows it.")
-        time.sleep(RETRY_INTERVAL)
+        if self._is_stopped and not self._begun.is_set():
+            raise Lost("It was stopped before its container began.")
 
 
 def explain_end(state: State, output_end: bytes) -> Outcome:
     """How a container ended. `output_end` is needed if its exit code is that of a failed start."""
+    reason: Literal["start_error", "out_of_memory"] | None = None
+    exit_code: int | None = state.exit_code
+    error = None
     if state.exit_code != 0 and state.out_of_memory:
+        reason = "out_of_memory"
         error = "It needed more memory than its container may have."
-        return Outcome(exit_code=state.exit_code, failure_reason="out_of_memory", error=error)
-    if state.exit_code in CANNOT_START_CODES and (said := CANNOT_START.search(output_end)):
-        why = said["why"].decode(errors="replace")
-        error = f"The command can't be started: {why}."
-        return Outcome(exit_code=None, failure_reason="start_error", error=error)
-    return Outcome(exit_code=state.exit_code)
+    elif state.exit_code in CANNOT_START_CODES and (said := CANNOT_START.search(output_end)):
+        reason, exit_code = "start_error", None
+        error = f"The command can't be started: {said['why'].decode(errors='replace')}."
+    return Outcome(
+        exit_code=exit_code,
+        failure_reason=reason,
+        error=error,
+        running_at=state.began_at,
+        ended_at=state.ended_at,
+    )

@@ -1,14 +1,13 @@
 """What a container writes, on its way from the Engine's log into a pipe, each byte once."""
 
+import contextlib
 import os
 import threading
 import time
 
+from executions.runners.container_start import REFUSALS, RETRY_INTERVAL
 from executions.runners.engine import Engine, EngineAway, Missing, Refused
 from executions.runners.pipes import open_output_pipe
-
-# Seconds to wait before an Engine that is away is asked again.
-RETRY_INTERVAL = 0.5
 
 # Bytes of the end that are remembered, for the message of a command that could not start.
 END_SIZE = 1024
@@ -19,12 +18,12 @@ class ContainerOutput:
 
     def __init__(self, engine: Engine, name: str, *, skip: int) -> None:
         """The first `skip` bytes are passed over."""
-        self.end = b""  # its last bytes so far
+        self.end = b""  # the last bytes that the Engine has shown, also of what was passed over
         self._engine = engine
         self._name = name
         self._position = skip
         self._writing = threading.Lock()  # guards all of these
-        self._complete = False
+        self._is_complete = False
         self._is_closed = False
         self._readable, self._writable = open_output_pipe()
 
@@ -52,8 +51,18 @@ class ContainerOutput:
         A stream that follows an output may lack its last bytes, and end before
         the container or never; read once more it is complete.
         """
+        refusals = 0
         try:
-            while not self._copied(follow=False):
+            while not self._is_complete and refusals < REFUSALS:
+                try:
+                    self._copy(follow=False)
+                    return
+                except Missing:
+                    return
+                except Refused:
+                    refusals += 1
+                except EngineAway:
+                    pass
                 time.sleep(RETRY_INTERVAL)
         finally:
             self.discard()
@@ -61,32 +70,33 @@ class ContainerOutput:
     def discard(self) -> None:
         """No more will come: what is in the pipe is the last. Calling it twice does no harm."""
         with self._writing:
-            self._complete = True
+            self._is_complete = True
             if not self._is_closed:
                 self._is_closed = True
                 os.close(self._writable)
 
     def _follow(self) -> None:
-        while not self._complete:
-            self._copied(follow=True)
+        while not self._is_complete:
+            with contextlib.suppress(EngineAway, Refused):
+                self._copy(follow=True)
             time.sleep(RETRY_INTERVAL)
 
-    def _copied(self, *, follow: bool) -> bool:
-        """Copy from the container's first byte on what is new; False to try that again."""
+    def _copy(self, *, follow: bool) -> None:
+        """Copy from the container's first byte on what is new."""
         position = 0
+        for data in self._engine.read_output(self._name, follow=follow):
+            position += len(data)
+            self.end = (self.end + data)[-END_SIZE:]
+            with self._writing:
+                if self._is_complete:
+                    return
+                if position > self._position:
+                    self._write(data[self._position - position :])
+                    self._position = position
+
+    def _write(self, data: bytes) -> None:
         try:
-            for data in self._engine.read_output(self._name, follow=follow):
-                position += len(data)
-                with self._writing:
-                    if self._complete:
-                        return True
-                    if position > self._position:
-                        new = data[self._position - position :]
-                        os.write(self._writable, new)
-                        self._position = position
-                        self.end = (self.end + new)[-END_SIZE:]
-        except (EngineAway, Refused) as error:
-            return isinstance(error, Missing)
-        except BrokenPipeError:  # closed
-            self._complete = True
-        return True
+            while data:
+                data = data[os.write(self._writable, data) :]
+        except BrokenPipeError:  # `close` was called
+            self._is_complete = True

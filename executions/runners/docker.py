@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +22,13 @@ CLAIM = "executions.claim"
 # them apart. What is started is the shell's arguments, which it passes on as they are.
 SHELL = ["/bin/sh", "-c", 'exec "$@" 2>&1', SHELL_NAME]
 
-# Calls to the Engine at once that nobody waits for.
-HANDS = 4
+# Containers that are removed at once.
+REMOVERS = 4
+
+# Seconds that a worker which stops waits for them.
+CLOSE_TIMEOUT = 10
+
+NAME = re.compile(r"execution-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +60,8 @@ class DockerRunner:
         self.engine_id, cpus = self._engine.describe()
         # An Engine refuses more than it has.
         self._options = replace(options, cpus=min(options.cpus, cpus))
-        self._hands = ThreadPoolExecutor(HANDS)
+        self._hands = ThreadPoolExecutor(REMOVERS)
+        self._removals: list[Future[None]] = []
         self._sweep: Future[None] | None = None
 
     def start(self, launch: Launch) -> ContainerAttempt:
@@ -75,8 +82,9 @@ class DockerRunner:
             self._sweep = self._hands.submit(self._remove_leftovers, find_live)
 
     def close(self) -> None:
-        """Wait until what has ended is removed."""
-        self._hands.shutdown()
+        """Wait until what has ended is removed, if the Engine answers; else a sweep removes it."""
+        wait(self._removals, timeout=CLOSE_TIMEOUT)
+        self._hands.shutdown(wait=False, cancel_futures=True)
 
     def _labels(self, execution_id: str) -> dict[str, str]:
         return {INSTALLATION: self._installation, EXECUTION: execution_id}
@@ -84,13 +92,14 @@ class DockerRunner:
     def _attempt(self, execution_id: str, **options: Any) -> ContainerAttempt:
         return ContainerAttempt(
             self._engine,
-            f"execution-{execution_id}",  # a name is taken once: so none is started twice
+            name_container(execution_id),
             remove=self._remove_later,
             **options,
         )
 
     def _remove_later(self, name: str) -> None:
-        self._hands.submit(self._remove, name)
+        self._removals = [each for each in self._removals if not each.done()]
+        self._removals.append(self._hands.submit(self._remove, name))
 
     def _remove(self, name: str) -> None:
         # If this fails, a sweep finds it later.
@@ -102,6 +111,8 @@ class DockerRunner:
             ours = {
                 labels[EXECUTION]: name
                 for name, labels in self._engine.find(INSTALLATION, self._installation)
+                # A copy that a person has made of one has the labels too, and another name.
+                if NAME.fullmatch(name) and name == name_container(labels.get(EXECUTION, ""))
             }
             for execution_id in ours.keys() - find_live(list(ours)):
                 logger.warning("Removing %s: no execution owns it.", ours[execution_id])
@@ -125,6 +136,11 @@ def find_fault(image: str) -> str | None:
         hint = " Its socket is open to the group docker." if "denied" in str(error) else ""
         return f"The Docker Engine at {address} can't be used: {error}.{hint}"
     return None
+
+
+def name_container(execution_id: str) -> str:
+    """A name is taken once, so that none is started twice."""
+    return f"execution-{execution_id}"
 
 
 def specify(launch: Launch, options: ContainerOptions, labels: dict[str, str]) -> dict[str, Any]:

@@ -26,8 +26,10 @@ WAIT_TIMEOUT = 60
 # Connections that are kept: an execution has two open, one to its output and one to its end.
 CONNECTIONS = 256
 
-# Precedes each piece of output: which stream it is of, and its length.
+# Precedes each piece of output: which stream it is of, and its length. One stream is not
+# the container's, but the Engine's own.
 FRAME_HEADER = struct.Struct(">BxxxL")
+SYSTEM_ERROR = 3
 
 READ_SIZE = 256 * 1024
 
@@ -56,6 +58,7 @@ class State:
     exit_code: int
     out_of_memory: bool
     began_at: datetime.datetime  # in the year 1 if it has not begun
+    ended_at: datetime.datetime  # in the year 1 if it has not ended
     labels: Mapping[str, str]
 
     @property
@@ -113,6 +116,7 @@ class Engine:
             exit_code=state["ExitCode"],
             out_of_memory=state["OOMKilled"],
             began_at=datetime.datetime.fromisoformat(state["StartedAt"]),
+            ended_at=datetime.datetime.fromisoformat(state["FinishedAt"]),
             labels=found["Config"]["Labels"] or {},
         )
 
@@ -134,38 +138,64 @@ class Engine:
     def read_output(self, name: str, *, follow: bool) -> Iterator[bytes]:
         """What a container has written, from the first byte on; with `follow` what comes, too.
 
-        That a followed output ends is no sign that it is complete.
+        That a followed output ends is no sign that it is complete. A last line of 16 KiB or
+        more comes without the newline at its end: see `join_lines`.
         """
         # Not by the library's `logs`: three calls for each line made it three times as slow, and
         # it takes a broken connection for an end.
         with _errors():
             answer = self._api.get(
                 f"{self._api.base_url}/v{self._api.api_version}/containers/{name}/logs",
-                params={"stdout": 1, "stderr": 1, "follow": int(follow)},
+                params={"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow)},
                 stream=True,
                 timeout=(ANSWER_TIMEOUT, None if follow else ANSWER_TIMEOUT),
             )
             with answer:
                 if answer.status_code == requests.codes.not_found:
                     raise Missing("The container is gone.")
+                if not answer.ok and answer.status_code != requests.codes.service_unavailable:
+                    raise Refused(f"The Docker Engine said: {answer.text.strip()}")
                 answer.raise_for_status()
-                yield from unpack_frames(answer.raw.stream(READ_SIZE))
+                yield from join_lines(unpack_frames(answer.raw.stream(READ_SIZE)))
 
 
 def unpack_frames(received: Iterable[bytes]) -> Iterator[bytes]:
-    """The output within what the Engine sends, however it was cut on its way."""
+    """The pieces within what the Engine sends, however that was cut on its way.
+
+    Raises EngineAway if the Engine says that it can't go on.
+    """
     rest = b""
     for data in received:
         rest += data
         start = 0
         while len(rest) - start >= FRAME_HEADER.size:
-            _, length = FRAME_HEADER.unpack_from(rest, start)
+            stream, length = FRAME_HEADER.unpack_from(rest, start)
             end = start + FRAME_HEADER.size + length
             if end > len(rest):
                 break
+            if stream == SYSTEM_ERROR:
+                raise EngineAway(rest[start + FRAME_HEADER.size : end].decode(errors="replace"))
             yield rest[start + FRAME_HEADER.size : end]
             start = end
         rest = rest[start:]
+
+
+def join_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """What was written, from the pieces of a log with timestamps.
+
+    The Engine cuts lines of 16 KiB and more into pieces of one timestamp, and
+    drops the newline at the end of such a line. Another timestamp tells that
+    there was one.
+    """
+    last, is_open = b"", False
+    for piece in pieces:
+        timestamp, _, data = piece.partition(b" ")
+        if is_open and timestamp != last:
+            yield b"\n"
+        # All of a line was in its pieces before: the last, with the newline, is left empty.
+        yield data or b"\n"
+        is_open = not (data or b"\n").endswith(b"\n")
+        last = timestamp
 
 
 @contextlib.contextmanager

@@ -67,6 +67,12 @@ class Engine:
         self.process.wait()
         (self.folder / "pid").unlink(missing_ok=True)
 
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def containers(self) -> list[Container]:
         """All that there are, also ended ones."""
         with self.client() as client:

@@ -179,6 +179,22 @@ def test_another_worker_goes_on_where_the_last_was_killed(limits, seed):
         assert len(store.holes) == (total > limits[0])
 
 
+@pytest.mark.parametrize("size", [17, 20, 24])
+def test_to_catch_up_no_backlog_is_too_much(size):
+    """Nothing can be stored meanwhile, so nothing may wait for that."""
+    megabyte = 1024 * 1024
+    resumed = OutputBuffer.resumed(
+        limit=16 * megabyte,
+        size=size * megabyte,
+        left_out=megabyte,
+        pieces=[(0, 8 * megabyte), (size * megabyte - 100, size * megabyte)],
+    )
+    while resumed.size < size * megabyte:
+        assert not resumed.is_full
+        resumed.add(bytes(megabyte))
+    assert resumed.next_write(complete=True).left_out == (size - 16) * megabyte
+
+
 def test_a_worker_that_finds_no_more_leaves_what_is_stored():
     buffer, store = OutputBuffer(limit=1000), Store()
     buffer.add(pattern(0, 5000))

@@ -111,8 +111,23 @@ def test_an_output_beyond_the_limit_is_adopted_too(engine, service):
     written = "".join(f"{number}\n" for number in range(1, 40001)).encode()
     begin, end = output_of(service, ended).split(b" bytes left out ...]\n")
     assert (ended["output_size"], ended["output_truncated"]) == (len(written), True)
-    assert begin == written[:10000] + b"\n[... %d" % (len(written) - 20000)
-    assert end == written[-10000:]
+    begin, left_out = begin.split(b"\n[... ")
+    assert begin == written[:10000]
+    assert end == written[10000 + int(left_out) :]
+    assert len(end) >= 10000
+
+
+def test_a_large_output_is_adopted_too(engine, service):
+    worker = service.start_worker(name="first")
+    created = service.post("p0", context="head -c 18000000 /dev/zero; sleep 12; echo end")
+    wait_for(lambda: service.get(created)["output_size"] > 17_000_000, timeout=60)
+
+    kill(worker)
+    service.start_worker(name="second")
+
+    ended = wait_for(lambda: service.ended(created), timeout=60)
+    assert (ended["status"], ended["output_size"]) == ("completed", 18_000_004)
+    assert output_of(service, ended).endswith(b"\0\0end\n")
 
 
 def test_sigterm_hands_containers_over_at_once_and_stops_none(engine, service):
@@ -134,18 +149,20 @@ def test_a_cancel_and_a_timeout_reach_containers_whose_worker_is_gone(engine, se
     cancelled = service.post("p0", context=STUBBORN)
     late = service.post("p1", context=STUBBORN, timeout=2)
     in_time = service.post("p2", context="sleep 1; echo well", timeout=2)
-    for each in (cancelled, late, in_time):
+    overran = service.post("p3", context="sleep 3; exit 7", timeout=2)
+    for each in (cancelled, late, in_time, overran):
         container_of(engine, each)
 
     kill(worker)
     requests.post(f"{service.url}/executions/{cancelled['id']}/cancel", timeout=30)
-    time.sleep(2)
+    time.sleep(3)
     service.start_worker(name="second", EXECUTION_GRACE_PERIOD="1")
 
     assert service.wait_for_end(cancelled)["status"] == "cancelled"
     assert service.wait_for_end(late)["failure_reason"] == "timeout"
     # It ended in time, though nobody saw it.
     assert service.wait_for_end(in_time)["status"] == "completed"
+    assert service.wait_for_end(overran)["failure_reason"] == "timeout"
     wait_for(lambda: not engine.containers())
 
 
@@ -186,7 +203,7 @@ def test_what_no_execution_owns_is_removed_and_nothing_else(engine, service, tmp
     lost = "01a204e9-82c4-73ea-8b12-b77399aed641"
     with engine.client() as client:
         for name, marks in {
-            "leftover": {labels[0]: mine, labels[1]: lost},
+            f"execution-{lost}": {labels[0]: mine, labels[1]: lost},
             "another-installations": {labels[0]: "another", labels[1]: lost},
             "a-persons-own": {},
         }.items():
@@ -200,5 +217,5 @@ def test_what_no_execution_owns_is_removed_and_nothing_else(engine, service, tmp
     def names():
         return {each.name for each in engine.containers()}
 
-    wait_for(lambda: "leftover" not in names())
+    wait_for(lambda: f"execution-{lost}" not in names())
     assert names() == {f"execution-{running['id']}", "another-installations", "a-persons-own"}

@@ -55,6 +55,8 @@ def test_an_execution_is_a_container_that_is_removed_when_all_is_stored(engine, 
         "printf 'no newline'; sleep 1; printf 'at the end'",
         "printf '\\r\\n\\n\\000\\377'",
         "true",
+        # The Engine cuts long lines into pieces, and has its difficulties with their ends.
+        "for n in 16383 16384 16385 32768 40000; do head -c $n /dev/zero; echo; echo next; done",
     ],
 )
 def test_the_output_is_exact(service, worker, script):
@@ -172,6 +174,21 @@ def test_cancel_reaches_what_ignores_sigterm(engine, service):
     assert ended["status"] == "cancelled"
     assert ended["exit_code"] == 128 + signal.SIGKILL
     assert "no\n" in ended["output"]
+    wait_for(lambda: not engine.containers())
+
+
+def test_what_is_cancelled_before_its_container_begins_never_does(engine, service):
+    service.start_worker(WORKER_LEASE="30")
+    engine.pause()
+    created = service.post(context="echo begun")
+    service.wait_for_status(created, "running")
+
+    requests.post(f"{service.url}/executions/{created['id']}/cancel", timeout=30)
+    time.sleep(2)  # until its worker knows
+    engine.resume()
+
+    ended = service.wait_for_end(created)
+    assert (ended["status"], ended["output"], ended["running_at"]) == ("cancelled", None, None)
     wait_for(lambda: not engine.containers())
 
 
