@@ -119,15 +119,15 @@ def test_an_output_beyond_the_limit_is_adopted_too(engine, service):
 
 def test_a_large_output_is_adopted_too(engine, service):
     worker = service.start_worker(name="first")
-    created = service.post("p0", context="head -c 18000000 /dev/zero; sleep 12; echo end")
+    created = service.post("p0", context="head -c 18000000 /dev/zero; echo; sleep 12; echo end")
     wait_for(lambda: service.get(created)["output_size"] > 17_000_000, timeout=60)
 
     kill(worker)
     service.start_worker(name="second")
 
     ended = wait_for(lambda: service.ended(created), timeout=60)
-    assert (ended["status"], ended["output_size"]) == ("completed", 18_000_004)
-    assert output_of(service, ended).endswith(b"\0\0end\n")
+    assert (ended["status"], ended["output_size"]) == ("completed", 18_000_005)
+    assert output_of(service, ended).endswith(b"\0\0\nend\n")
 
 
 def test_sigterm_hands_containers_over_at_once_and_stops_none(engine, service):
