@@ -157,7 +157,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "executions",
-    "django.contrib.admin",
+    "executions.apps.ExecutionsAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -200,7 +200,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 APPEND_SLASH = False  # every path is answered with and without the slash, without a redirect
-LOGIN_URL = "admin:login"
+LOGIN_URL = "rest_framework:login"
+LOGIN_REDIRECT_URL = "api-root"
 USE_I18N = False  # the API, the admin and the browsable API speak English
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
@@ -234,8 +235,11 @@ LOGGING = {
 # The API and its description
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["executions.permissions.IsAuthenticatedOrOpenAccess"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "executions.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["executions.permissions.MayCall"],
     "DEFAULT_PARSER_CLASSES": ["executions.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
@@ -13,6 +15,7 @@ from drf_spectacular.utils import (
 )
 from rest_framework import serializers
 
+from executions.authentication import KEYWORD, TokenAuthentication
 from executions.filters import ListParameters, OutputParameters
 from executions.serializers import (
     ExecutionCreateSerializer,
@@ -28,6 +31,14 @@ def without_trailing_slash(endpoints: list[Endpoint]) -> list[Endpoint]:
     return [
         (path if path == "/executions/" else path.rstrip("/"), *rest) for path, *rest in endpoints
     ]
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return build_bearer_security_scheme_object("Authorization", KEYWORD)
 
 
 DETAIL = inline_serializer("Error", {"detail": serializers.CharField()})

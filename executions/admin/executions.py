@@ -15,10 +15,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from executions import services
+from executions.access import access_of
 from executions.models import Execution, ExecutionQuerySet
 from executions.output import read_output_end
-
-admin.site.site_header = admin.site.site_title = "Executions"
 
 PAGE_SIZE = 100
 
@@ -32,7 +31,10 @@ class OnePage(ChangeList):
     older_url = ""
 
     def get_results(self, request: HttpRequest) -> None:
-        rows = list(self.queryset[: PAGE_SIZE + 1])
+        # Limited already; for each of the projects on its own it is read in the order of an index.
+        projects = access_of(request.user).projects
+        ordered = self.queryset.of_each(project_id=projects).order_by("-id")
+        rows = list(ordered[: PAGE_SIZE + 1])
         self.result_list = rows[:PAGE_SIZE]
         self.result_count = len(self.result_list)
         self.full_result_count = self.result_count  # else there is a link to show them all
@@ -132,6 +134,9 @@ class ExecutionAdmin(admin.ModelAdmin):
         note = f"The last {SHOWN_OUTPUT} bytes:\n" if cut else ""
         return format_html("<pre>{}{}</pre>", note, text or "")
 
+    def get_queryset(self, request: HttpRequest) -> ExecutionQuerySet:
+        return access_of(request.user).visible(Execution.objects.newest_first())
+
     @admin.action(description="Cancel the selected executions", permissions=["steer"])
     def cancel(self, request: HttpRequest, queryset: ExecutionQuerySet) -> None:
         def cancel(execution: Execution) -> None:
@@ -161,9 +166,13 @@ class ExecutionAdmin(admin.ModelAdmin):
         if count:
             self.message_user(request, f"{what}: {count}.", level)
 
+    def has_view_permission(self, request: HttpRequest, obj: Execution | None = None) -> bool:
+        access = access_of(request.user)
+        return access.may_view_any if obj is None else access.may_view(obj)
+
     def has_steer_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may cancel and retry: Django's permission to change executions."""
-        return request.user.has_perm("executions.change_execution")
+        """Whether the user may cancel and retry what they see, whoever started it."""
+        return access_of(request.user).may_steer_any
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
