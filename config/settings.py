@@ -8,11 +8,13 @@ errors before anything starts; until then its safe default stands in.
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
 import dj_database_url
 from environs import Env, EnvValidationError, validate
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -48,6 +50,16 @@ def names(name: str, default: list[str]) -> list[str]:
     """A list whose items are separated by commas, and perhaps by spaces."""
     items = setting("list", name, default, subcast=str.strip)
     return [item for item in items if item]
+
+
+def rate(name: str, default: str) -> tuple[int, int]:
+    """Such as `600/minute`: how many, in how many seconds."""
+    shape = validate.Regexp(
+        rf"^[1-9]\d{{0,5}}/({'|'.join(SECONDS)})\Z",
+        error=f"It has to be a number/{', '.join(SECONDS)}, such as {default}.",
+    )
+    count, _, unit = setting("str", name, default, validate=shape).partition("/")
+    return int(count), SECONDS[unit]
 
 
 def database(url: str, *, data_dir: Path) -> dict[str, Any]:
@@ -105,6 +117,7 @@ def secret_key(data_dir: Path) -> str:
     return secrets.token_urlsafe(50)
 
 
+SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 MIB = 1024 * 1024
 HOUR = 60 * 60  # in seconds
 DAY = 24 * HOUR
@@ -120,6 +133,10 @@ OPEN_ACCESS = setting("bool", "OPEN_ACCESS", False)
 ALLOWED_HOSTS = names("ALLOWED_HOSTS", LOCAL_HOSTS)
 SECRET_KEY = setting("str", "SECRET_KEY", "") or secret_key(DATA_DIR)
 DATABASES = {"default": database(setting("str", "DATABASE_URL", ""), data_dir=DATA_DIR)}
+
+# How often a user may start, cancel or retry something, and a login may be tried.
+THROTTLE_CHANGES = rate("THROTTLE_CHANGES", "600/minute")
+THROTTLE_LOGINS = rate("THROTTLE_LOGINS", "20/hour")
 
 # Executions. Where the seed's own project names a default it is ours: 6 h, 8 GB, 4 cpus, 1000 pids.
 
@@ -168,6 +185,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
+    "config.request_ids.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -218,12 +236,41 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
 # such a proxy anyone could send it, so it is believed only when it is named here.
 if proxy_header := setting("str", "SECURE_PROXY_SSL_HEADER", ""):
     SECURE_PROXY_SSL_HEADER = (f"HTTP_{proxy_header.upper().replace('-', '_')}", "https")
+# And by which it says who calls, such as X-Forwarded-For; its last address counts.
+PROXY_ADDRESS_HEADER = setting("str", "PROXY_ADDRESS_HEADER", None)
 
+# Lines for people at a terminal, JSON for programs.
+LOG_FORMAT = setting(
+    "str",
+    "LOG_FORMAT",
+    "line" if sys.stderr.isatty() else "json",
+    validate=validate.OneOf(["line", "json"]),
+)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "config.request_ids.RequestIdFilter"}},
+    "formatters": {
+        "line": {
+            "format": "{asctime} {levelname} {name} [{request_id}]: {message}",
+            "style": "{",
+        },
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "{levelname}{name}{message}{request_id}",
+            "style": "{",
+            "timestamp": True,
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "reserved_attrs": [*RESERVED_ATTRS, "request", "server_time"],
+        },
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id"],
+        }
+    },
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": [], "propagate": True},

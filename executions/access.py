@@ -56,6 +56,10 @@ class Access:
         """Whether the caller may cancel and retry what others started: an operator."""
         return STEER in self.permissions
 
+    @property
+    def may_retry_any(self) -> bool:
+        return self.may_steer_any and START in self.permissions
+
     def visible(self, executions: ExecutionQuerySet) -> ExecutionQuerySet:
         """Those that there are, as far as the caller can know."""
         if not self.may_view_any:

@@ -7,7 +7,7 @@ class ExecutionsConfig(AppConfig):
     name = "executions"
 
     def ready(self) -> None:
-        from executions import checks  # noqa: F401 — registers them
+        from executions import audit, checks  # noqa: F401 — registers what they define
 
 
 class ExecutionsAdminConfig(django_admin.AdminConfig):

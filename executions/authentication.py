@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 
+from executions import audit
 from executions.access import TokenHolder, find_token_holder
 from executions.tokens import note_use
 
@@ -32,6 +33,7 @@ class TokenAuthentication(BaseAuthentication):
         match = re.fullmatch(rf"{KEYWORD} +([\x21-\x7e]{{1,255}})", header, re.IGNORECASE)
         holder = find_token_holder(match[1]) if match else None
         if holder is None:
+            audit.record("token", request._request, outcome="refused")
             raise AuthenticationFailed("Invalid token.")
         if not holder.use_is_noted:
             note_use(holder.token_id)

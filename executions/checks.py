@@ -32,6 +32,10 @@ IDS = {
     ".env": "E020",
     "EXECUTION_OUTPUT_LIMIT": "E021",
     "STREAM_LIMIT": "E022",
+    "LOG_FORMAT": "E030",
+    "PROXY_ADDRESS_HEADER": "E031",
+    "THROTTLE_CHANGES": "E032",
+    "THROTTLE_LOGINS": "E033",
 }
 
 

@@ -277,3 +277,15 @@ class ProjectLimit(models.Model):
 
     def __str__(self) -> str:
         return str(self.user or self.group)
+
+
+class Allowance(models.Model):
+    """What `throttling` keeps of an allowance that is not whole at the moment."""
+
+    key = models.CharField(max_length=64, primary_key=True, help_text="SHA-256 of what is counted.")
+    full_at = models.FloatField(
+        db_index=True, help_text="Seconds since 1970 when it is whole again."
+    )
+
+    def __str__(self) -> str:
+        return self.key

@@ -11,13 +11,14 @@ from rest_framework import status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 
-from executions import delivery, services
+from executions import audit, delivery, services
 from executions.access import Access
 from executions.exceptions import RETRY_AFTER, Conflict, UnprocessableRequest
 from executions.filters import read_idempotency_key, read_list_parameters, read_output_parameters
@@ -31,6 +32,7 @@ from executions.serializers import (
     ExecutionSerializer,
     read_empty_body,
 )
+from executions.throttling import change_allowance
 
 
 class FirstRenderer(BaseContentNegotiation):
@@ -66,6 +68,22 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
             raise NotFound("Execution not found")
         return execution
 
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        if request.method not in SAFE_METHODS:
+            made = (
+                response.data.get("id") if response.status_code == status.HTTP_201_CREATED else None
+            )
+            audit.record(
+                self.action or "unknown",
+                request,
+                execution=self.kwargs.get("pk"),
+                made=made,
+                status=response.status_code,
+            )
+        return super().finalize_response(request, response, *args, **kwargs)
+
     def create(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -73,10 +91,11 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
             raise PermissionDenied("You may not start executions of this project.")
         asked = {**serializer.validated_data, "requested_by": _user_of(request)}
         key = read_idempotency_key(request)
-        if key is None:
-            return self._accepted(services.start_execution(**asked))
         try:
-            execution, replayed = services.start_execution_once(key, **asked)
+            with change_allowance(request.user):
+                if key is None:
+                    return self._accepted(services.start_execution(**asked))
+                execution, replayed = services.start_execution_once(key, **asked)
         except services.KeyReusedError as error:
             raise UnprocessableRequest(
                 "This Idempotency-Key was used for another request."
@@ -109,7 +128,8 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         if not self.access.may_cancel(execution):
             raise PermissionDenied("You may cancel only what you started.")
         try:
-            execution = services.cancel_execution(execution)
+            with change_allowance(request.user):
+                execution = services.cancel_execution(execution)
         except services.HasEndedError as error:
             raise Conflict("It has ended already, so it can't be cancelled.") from error
         ended = execution.status == Execution.Status.CANCELLED
@@ -125,7 +145,8 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         if not self.access.may_retry(execution):
             raise PermissionDenied("You may retry only what you started.")
         try:
-            execution = services.retry_execution(execution, requested_by=_user_of(request))
+            with change_allowance(request.user):
+                execution = services.retry_execution(execution, requested_by=_user_of(request))
         except services.HasNotEndedError as error:
             raise Conflict("It has not ended yet, so it can't be retried.") from error
         return self._accepted(execution)

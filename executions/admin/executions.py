@@ -13,11 +13,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from rest_framework.exceptions import Throttled
 
-from executions import services
+from executions import audit, services
 from executions.access import access_of
 from executions.models import Execution, ExecutionQuerySet
 from executions.output import read_output_end
+from executions.throttling import change_allowance
 
 PAGE_SIZE = 100
 
@@ -144,19 +146,18 @@ class ExecutionAdmin(admin.ModelAdmin):
                 asked.append(execution)
 
         asked: list[Execution] = []
-        done, refused = _each(queryset, cancel, refusal=services.HasEndedError)
+        done, refused = _each(request, queryset, cancel, refusal=services.HasEndedError)
         cancelled = done - len(asked)
         self._report(request, "Cancelled", cancelled)
         self._report(request, "Asked the workers to stop", len(asked))
         self._report(request, "Passed over as ended already", refused, messages.WARNING)
 
-    @admin.action(description="Retry the selected executions", permissions=["steer"])
+    @admin.action(description="Retry the selected executions", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: ExecutionQuerySet) -> None:
-        done, refused = _each(
-            queryset,
-            lambda execution: services.retry_execution(execution, requested_by=request.user),
-            refusal=services.HasNotEndedError,
-        )
+        def retry(execution: Execution) -> None:
+            services.retry_execution(execution, requested_by=request.user)
+
+        done, refused = _each(request, queryset, retry, refusal=services.HasNotEndedError)
         self._report(request, "Retried", done)
         self._report(request, "Passed over as not ended yet", refused, messages.WARNING)
 
@@ -174,6 +175,9 @@ class ExecutionAdmin(admin.ModelAdmin):
         """Whether the user may cancel and retry what they see, whoever started it."""
         return access_of(request.user).may_steer_any
 
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return access_of(request.user).may_retry_any
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -185,8 +189,9 @@ class ExecutionAdmin(admin.ModelAdmin):
 
 
 def _each(
+    request: HttpRequest,
     executions: ExecutionQuerySet,
-    do: Callable[[Execution], object],
+    do: Callable[[Execution], None],
     *,
     refusal: type[Exception],
 ) -> tuple[int, int]:
@@ -194,10 +199,17 @@ def _each(
     done = refused = 0
     for execution in executions[:PAGE_SIZE]:
         try:
-            do(execution)
+            with change_allowance(request.user):
+                do(execution)
             done += 1
+            outcome = "succeeded"
         except refusal:
             refused += 1
+            outcome = "failed"
+        except Throttled as error:
+            messages.error(request, str(error.detail))
+            break
+        audit.record(do.__name__, request, execution=execution.pk, outcome=outcome)
     return done, refused
 
 

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
+from executions import audit
 from executions.models import ApiToken
 from executions.tokens import LIFETIME, give_secret
 
@@ -46,6 +47,15 @@ class ApiTokenAdmin(admin.ModelAdmin):
             obj.user = request.user  # type: ignore[assignment]  # no anonymous user gets here
         obj.secret = give_secret(obj)  # type: ignore[attr-defined]  # for `response_add`
         super().save_model(request, obj, form, change)
+        audit.record("token", request, outcome="made", of=obj.user.username, token=obj.pk)
+
+    def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:
+        audit.record("token", request, outcome="revoked", of=obj.user.username, token=obj.pk)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        for token in queryset:
+            self.delete_model(request, token)
 
     def response_add(
         self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None
