@@ -66,7 +66,8 @@ class Application:
             body = await read_body(scope, protocol)
         except BodyError as error:
             status, sentence = error.args
-            headers = [("content-type", "application/json"), (HEADER.lower(), request_id)]
+            headers = [("content-type", "application/json"), ("x-content-type-options", "nosniff")]
+            headers.append((HEADER.lower(), request_id))
             protocol.response_str(status, headers, json.dumps({"detail": sentence}))
             return
         environ = build_environ(scope, body) | {REQUEST_ID: request_id}

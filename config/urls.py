@@ -1,5 +1,7 @@
 """Where everything is, each with and without the trailing slash."""
 
+from csp.decorators import csp_update
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
@@ -7,7 +9,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import (
     SpectacularJSONAPIView,
     SpectacularRedocView,
-    SpectacularSwaggerView,
+    SpectacularSwaggerSplitView,
 )
 
 from executions import throttling, views
@@ -16,11 +18,15 @@ from executions import throttling, views
 ACCOUNTS = [
     path(
         "login/",
-        throttling.limit_logins(LoginView.as_view(template_name="rest_framework/login.html")),
+        throttling.limit_logins(LoginView.as_view(template_name="executions/login.html")),
         name="login",
     ),
     path("logout/", LogoutView.as_view(), name="logout"),
 ]
+
+redoc = csp_update({"style-src": ["'self'", *settings.REDOC_STYLES], "worker-src": ["blob:"]})(
+    SpectacularRedocView.as_view()
+)
 
 urlpatterns = [
     path("", include("executions.urls")),
@@ -28,8 +34,8 @@ urlpatterns = [
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("accounts/", include((ACCOUNTS, "rest_framework"))),
     re_path(r"^openapi\.json/?$", SpectacularJSONAPIView.as_view(), name="schema"),
-    re_path("^docs/?$", SpectacularSwaggerView.as_view(), name="docs"),
-    re_path("^redoc/?$", SpectacularRedocView.as_view(), name="redoc"),
+    re_path("^docs/?$", SpectacularSwaggerSplitView.as_view(), name="docs"),
+    re_path("^redoc/?$", redoc, name="redoc"),
     re_path("^livez/?$", views.livez, name="livez"),
     re_path("^readyz/?$", views.readyz, name="readyz"),
 ]

@@ -29,6 +29,9 @@ WRONG = {
     "WORKER_HEARTBEAT": "20",
     "EXECUTION_OUTPUT_LIMIT": "16 MB",
     "STREAM_LIMIT": "0",
+    "LOG_FORMAT": "xml",
+    "THROTTLE_CHANGES": "0/minute",
+    "THROTTLE_LOGINS": "5 an hour",
 }
 
 
