@@ -325,9 +325,9 @@ describe_executions = extend_schema_view(
             ),
             OpenApiParameter(
                 "Last-Event-ID",
-                OpenApiTypes.INT,
+                OpenApiTypes.STR,
                 OpenApiParameter.HEADER,
-                description="Resume a stream of events after this byte offset.",
+                description="Resume a stream of events after this byte offset; else ignored.",
             ),
             header("X-Output-Offset", "With `offset`: where to go on.", on=[200]),
             header("Accept-Ranges", "`bytes`", on=[200, 206]),
