@@ -213,6 +213,7 @@ def test_watches_an_execution_live(page, service, picture, name, width):
     expect(page.locator("#status")).to_have_text("running")
     expect(output).to_contain_text("later")  # it came while the page was open
     expect(page.locator(".ansi-red-fg")).to_have_text("red ")
+    expect(page.locator(".ansi-green-fg")).to_have_css("font-weight", "700")
     expect(output).to_contain_text("<b>not bold</b> <script>window.hit=1</script>")
     assert page.evaluate("window.hit") is None
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
