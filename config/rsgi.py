@@ -24,6 +24,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from granian.rsgi import ProtocolClosed
 
+from config.request_ids import HEADER, begin
 from config.wsgi import application
 
 # More threads only wait for each other: for the interpreter, and for SQLite's one writer.
@@ -36,6 +37,10 @@ SWITCH_INTERVAL = 0.0003
 # Bytes of a request's body at most, and seconds that it may take to arrive.
 MAX_BODY = 1024 * 1024
 BODY_TIMEOUT = 30
+
+
+# The header of the request's id in WSGI's spelling.
+REQUEST_ID = f"HTTP_{HEADER.upper().replace('-', '_')}"
 
 
 class BodyError(Exception):
@@ -56,15 +61,17 @@ class Application:
         if scope.proto != "http":
             protocol.close()
             return
+        request_id = begin(scope.headers.get(HEADER.lower()))
         try:
             body = await read_body(scope, protocol)
         except BodyError as error:
             status, sentence = error.args
-            content = json.dumps({"detail": sentence})
-            protocol.response_str(status, [("content-type", "application/json")], content)
+            headers = [("content-type", "application/json"), ("x-content-type-options", "nosniff")]
+            headers.append((HEADER.lower(), request_id))
+            protocol.response_str(status, headers, json.dumps({"detail": sentence}))
             return
-        environ = build_environ(scope, body)
-        response = await self.in_thread(handle, environ)
+        environ = build_environ(scope, body) | {REQUEST_ID: request_id}
+        response = await asyncio.to_thread(handle, environ)
         gone = asyncio.ensure_future(protocol.client_disconnect())
         try:
             if (wait := getattr(response, "wait", None)) is not None:
@@ -72,16 +79,14 @@ class Application:
                 if await unless(gone, wait()) is None:
                     return
                 response.close()
-                environ = build_environ(scope, body) | {"executions.has_waited": True}
-                response = await self.in_thread(handle, environ)
+                environ = build_environ(scope, body) | {REQUEST_ID: request_id}
+                environ["executions.has_waited"] = True
+                response = await asyncio.to_thread(handle, environ)
             with contextlib.suppress(ProtocolClosed):  # the client was quicker than `gone`
                 await self.send(response, protocol, gone)
         finally:
             gone.cancel()
-            await self.in_thread(response.close)
-
-    async def in_thread(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+            await asyncio.to_thread(response.close)
 
     async def send(
         self, response: HttpResponseBase, protocol: Any, gone: "asyncio.Future[Any]"
@@ -99,7 +104,7 @@ class Application:
 
     async def iterate(self, parts: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Each part is made in a thread, since that may read the database or a file."""
-        while (part := await self.in_thread(next, parts, None)) is not None:
+        while (part := await asyncio.to_thread(next, parts, None)) is not None:
             yield part
 
 

@@ -8,11 +8,13 @@ errors before anything starts; until then its safe default stands in.
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
 import dj_database_url
 from environs import Env, EnvValidationError, validate
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -48,6 +50,16 @@ def names(name: str, default: list[str]) -> list[str]:
     """A list whose items are separated by commas, and perhaps by spaces."""
     items = setting("list", name, default, subcast=str.strip)
     return [item for item in items if item]
+
+
+def rate(name: str, default: str) -> tuple[int, int]:
+    """Such as `600/minute`: how many, in how many seconds."""
+    shape = validate.Regexp(
+        rf"^[1-9]\d{{0,5}}/({'|'.join(SECONDS)})\Z",
+        error=f"It has to be a number/{', '.join(SECONDS)}, such as {default}.",
+    )
+    count, _, unit = setting("str", name, default, validate=shape).partition("/")
+    return int(count), SECONDS[unit]
 
 
 def database(url: str, *, data_dir: Path) -> dict[str, Any]:
@@ -105,6 +117,7 @@ def secret_key(data_dir: Path) -> str:
     return secrets.token_urlsafe(50)
 
 
+SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 MIB = 1024 * 1024
 HOUR = 60 * 60  # in seconds
 DAY = 24 * HOUR
@@ -120,6 +133,10 @@ OPEN_ACCESS = setting("bool", "OPEN_ACCESS", False)
 ALLOWED_HOSTS = names("ALLOWED_HOSTS", LOCAL_HOSTS)
 SECRET_KEY = setting("str", "SECRET_KEY", "") or secret_key(DATA_DIR)
 DATABASES = {"default": database(setting("str", "DATABASE_URL", ""), data_dir=DATA_DIR)}
+
+# How often a user may start, cancel or retry something, and a login may be tried.
+THROTTLE_CHANGES = rate("THROTTLE_CHANGES", "600/minute")
+THROTTLE_LOGINS = rate("THROTTLE_LOGINS", "20/hour")
 
 # Executions. Where the seed's own project names a default it is ours: 6 h, 8 GB, 4 cpus, 1000 pids.
 
@@ -178,7 +195,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "executions",
-    "django.contrib.admin",
+    "executions.apps.ExecutionsAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -187,9 +204,12 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "csp",
 ]
 MIDDLEWARE = [
+    "config.request_ids.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -221,29 +241,78 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 APPEND_SLASH = False  # every path is answered with and without the slash, without a redirect
-LOGIN_URL = "admin:login"
+LOGIN_URL = "rest_framework:login"
+LOGIN_REDIRECT_URL = "api-root"
 USE_I18N = False  # the API, the admin and the browsable API speak English
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # straight from the packages: nothing has to be collected first
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
-CSRF_COOKIE_HTTPONLY = False  # the browsable API's form reads it
+CSRF_COOKIE_HTTPONLY = True  # pages have the token in themselves
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],  # the style sheets of the browsable API and the docs
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+# The style elements of ReDoc: those that it makes empty and fills by script, and one more.
+REDOC_STYLES = [
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",
+    "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
+]
 # Plain HTTP is for this machine only; a service under another name has TLS in front.
 HTTPS_ONLY = setting("bool", "HTTPS_ONLY", not set(ALLOWED_HOSTS) <= set(LOCAL_HOSTS))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_REDIRECT_EXEMPT = ["^(livez|readyz)/?$"]  # whoever asks does so from inside
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
 # The header by which the proxy in front says "https", such as X-Forwarded-Proto. Without
 # such a proxy anyone could send it, so it is believed only when it is named here.
 if proxy_header := setting("str", "SECURE_PROXY_SSL_HEADER", ""):
     SECURE_PROXY_SSL_HEADER = (f"HTTP_{proxy_header.upper().replace('-', '_')}", "https")
+# And by which it says who calls, such as X-Forwarded-For; its last address counts.
+PROXY_ADDRESS_HEADER = setting("str", "PROXY_ADDRESS_HEADER", None)
 
+# Lines for people at a terminal, JSON for programs.
+LOG_FORMAT = setting(
+    "str",
+    "LOG_FORMAT",
+    "line" if sys.stderr.isatty() else "json",
+    validate=validate.OneOf(["line", "json"]),
+)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "config.request_ids.RequestIdFilter"}},
+    "formatters": {
+        "line": {
+            "format": "{asctime} {levelname} {name} [{request_id}]: {message}",
+            "style": "{",
+        },
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "{levelname}{name}{message}{request_id}",
+            "style": "{",
+            "timestamp": True,
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "reserved_attrs": [*RESERVED_ATTRS, "request", "server_time"],
+        },
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id"],
+        }
+    },
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": [], "propagate": True},
@@ -255,8 +324,11 @@ LOGGING = {
 # The API and its description
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["executions.permissions.IsAuthenticatedOrOpenAccess"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "executions.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["executions.permissions.MayCall"],
     "DEFAULT_PARSER_CLASSES": ["executions.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
@@ -282,6 +354,10 @@ SPECTACULAR_SETTINGS = {
     # Swagger UI would else ask a validator on the internet about the schema.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "PREPROCESSING_HOOKS": ["executions.schema.without_trailing_slash"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "executions.schema.with_known_fields_only",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "ExecutionStatus": "executions.models.Execution.Status",
         "FailureReason": "executions.models.Execution.FailureReason",

@@ -1,5 +1,6 @@
 """The answers of `/output`: whole, in part, from a byte on, and as a stream of events."""
 
+import asyncio
 import codecs
 import json
 import re
@@ -15,7 +16,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from executions.exceptions import RangeNotSatisfiable
-from executions.live import in_thread, places, state_of, watch
+from executions.live import places, state_of, watch
 from executions.models import Execution
 from executions.output import (
     gap_line,
@@ -101,8 +102,13 @@ def since(execution: Execution, request: Request, *, offset: int, wait: int) -> 
     )
 
 
-def events(execution: Execution, request: Request, *, offset: int) -> HttpResponseBase:
-    """Server-sent events from `Last-Event-ID`, else from byte `offset` on."""
+def events(
+    execution: Execution, request: Request, *, offset: int, may_go_on: Callable[[], bool]
+) -> HttpResponseBase:
+    """Server-sent events from `Last-Event-ID`, else from byte `offset` on.
+
+    They end without `end` if `may_go_on`, asked now and then, says no.
+    """
     last = request.headers.get("Last-Event-ID")
     if last is not None:
         if not re.fullmatch(r"\d{1,18}", last, re.ASCII):
@@ -112,7 +118,7 @@ def events(execution: Execution, request: Request, *, offset: int) -> HttpRespon
             return HttpResponse(status=204)  # tells a browser that it need not come again
     give_back = places.take()
     response = StreamingHttpResponse(
-        _stream_events(execution.pk, offset),
+        _stream_events(execution.pk, offset, may_go_on),
         content_type="text/event-stream",
         # The last tells nginx not to hold anything back.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
@@ -132,16 +138,18 @@ def close_with(response: HttpResponseBase, function: Callable[[], None]) -> None
     response.close = close_both  # type: ignore[method-assign]
 
 
-async def _stream_events(execution_id: uuid.UUID, position: int) -> AsyncIterator[bytes]:
+async def _stream_events(
+    execution_id: uuid.UUID, position: int, may_go_on: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     reader = _EventReader(execution_id, position)
     shown: Any = None
     comment_at = time.monotonic() + COMMENT_INTERVAL
     while True:
-        execution = await in_thread(get_execution, execution_id)
+        execution = await asyncio.to_thread(get_execution, execution_id)
         if execution is None:
             return  # pruned
         part = reader.events_until(execution)
-        while (event := await in_thread(next, part, None)) is not None:
+        while (event := await asyncio.to_thread(next, part, None)) is not None:
             yield event
         state = state_of(execution)
         if (status := (execution.status, execution.cancel_requested_at)) != shown:
@@ -151,6 +159,8 @@ async def _stream_events(execution_id: uuid.UUID, position: int) -> AsyncIterato
             yield format_event("end", "")
             return
         if time.monotonic() >= comment_at:
+            if not await asyncio.to_thread(may_go_on):
+                return
             comment_at = time.monotonic() + COMMENT_INTERVAL
             yield b": still here\n\n"
         await watch.changed(execution_id, state, timeout=comment_at - time.monotonic())

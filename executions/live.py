@@ -24,11 +24,6 @@ def state_of(execution: Execution) -> State:
     return tuple(getattr(execution, name) for name in FIELDS)
 
 
-async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """For what reads the database, which would hold up the event loop."""
-    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
-
 class Watch:
     """Tells coroutines of changes. All of one event loop share one of these."""
 
@@ -56,7 +51,7 @@ class Watch:
             await asyncio.sleep(LOOK_INTERVAL)
             wanted = {execution_id for execution_id, _ in self._waiting.values()}
             try:
-                states = await in_thread(_read_states, wanted)
+                states = await asyncio.to_thread(_read_states, wanted)
             except OperationalError:
                 continue  # the database is away; the readers' own time-outs go on
             for change, (execution_id, seen) in self._waiting.items():

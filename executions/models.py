@@ -5,6 +5,8 @@ Nothing here writes a status: every change of it is in `services.py`.
 
 import datetime
 import uuid
+from collections.abc import Collection
+from itertools import product
 from typing import Self
 
 from django.conf import settings
@@ -13,6 +15,9 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from executions.ids import bounds_at, new_id
+
+# Queries in one union at most: SQLite takes 500.
+MAX_UNION = 400
 
 
 class ExecutionQuerySet(models.QuerySet["Execution"]):
@@ -39,6 +44,23 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
 
     def accepted_before(self, moment: datetime.datetime) -> Self:
         return self.filter(id__lte=bounds_at(moment)[1], started_at__lt=moment)
+
+    def of_each(self, **fields: Collection[str] | None) -> Self:
+        """Those whose fields each have one of these values; None: whatever they have.
+
+        A union of one query for each combination, since each alone has an index that is in
+        order: the database merges them and stops at a limit, where it would sort all of an IN.
+        """
+        wanted = {
+            name: sorted(set(values)) for name, values in fields.items() if values is not None
+        }
+        combinations = [dict(zip(wanted, each, strict=True)) for each in product(*wanted.values())]
+        if not combinations:
+            return self.none()
+        if len(combinations) > MAX_UNION:
+            return self.filter(**{f"{name}__in": values for name, values in wanted.items()})
+        first, *others = [self.filter(**combination) for combination in combinations]
+        return first.union(*others, all=True) if others else first
 
     def newest_first(self) -> Self:
         return self.order_by("-id")
@@ -205,3 +227,80 @@ class OutputChunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.execution_id} from byte {self.offset}"
+
+
+class ApiToken(models.Model):
+    """A key to the API for programs. Deleting it revokes it."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="api_tokens",
+        help_text="Whoever has the token may do what this user may.",
+    )
+    name = models.CharField(max_length=100, help_text="What it is used for, or where.")
+    digest = models.CharField(
+        max_length=64,
+        unique=True,
+        editable=False,
+        help_text="SHA-256 of the token, which is kept nowhere.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="From then on it is refused; empty: never."
+    )
+    last_used_at = models.DateTimeField(
+        null=True, editable=False, help_text="To the minute; null: never used."
+    )
+
+    class Meta:
+        verbose_name = "API token"
+        verbose_name_plural = "API tokens"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ProjectLimit(models.Model):
+    """Limits a user, or everyone in a group, to some projects.
+
+    Who has several has the projects of all of them; who has none has every project.
+    """
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="+"
+    )
+    group = models.OneToOneField(
+        "auth.Group",
+        on_delete=models.PROTECT,  # else its members would have every project at once
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    projects = models.JSONField(
+        default=list, blank=True, help_text="One project a line. None at all: no project."
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="project_limit_of_user_or_group",
+                condition=Q(user=None) ^ Q(group=None),
+                violation_error_message="Choose a user or a group.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.user or self.group)
+
+
+class Allowance(models.Model):
+    """What `throttling` keeps of an allowance that is not whole at the moment."""
+
+    key = models.CharField(max_length=64, primary_key=True, help_text="SHA-256 of what is counted.")
+    full_at = models.FloatField(
+        db_index=True, help_text="Seconds since 1970 when it is whole again."
+    )
+
+    def __str__(self) -> str:
+        return self.key

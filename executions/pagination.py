@@ -84,7 +84,7 @@ class ExecutionPagination(BasePagination):
             _parameter(
                 "cursor",
                 "Where the page begins, from the `Link` header of another page.",
-                {"type": "string"},
+                {"type": "string", "pattern": "^b[g-z0-9_-][A-Za-z0-9_-]{21}=$"},
             ),
         ]
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
@@ -13,6 +15,7 @@ from drf_spectacular.utils import (
 )
 from rest_framework import serializers
 
+from executions.authentication import KEYWORD, TokenAuthentication
 from executions.filters import ListParameters, OutputParameters
 from executions.serializers import (
     ExecutionCreateSerializer,
@@ -28,6 +31,20 @@ def without_trailing_slash(endpoints: list[Endpoint]) -> list[Endpoint]:
     return [
         (path if path == "/executions/" else path.rstrip("/"), *rest) for path, *rest in endpoints
     ]
+
+
+def with_known_fields_only(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Say that a body with other fields is refused."""
+    result["components"]["schemas"]["ExecutionCreate"]["additionalProperties"] = False
+    return result
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return build_bearer_security_scheme_object("Authorization", KEYWORD)
 
 
 DETAIL = inline_serializer("Error", {"detail": serializers.CharField()})
@@ -76,9 +93,23 @@ BAD_PARAMETER = OpenApiResponse(
     description="A parameter is unknown, or has a bad value.",
     examples=[OpenApiExample("A parameter", {"limit": ["Invalid."]}, response_only=True)],
 )
-FORBIDDEN = error("No login.", "Authentication credentials were not provided.")
-NOT_FOUND = error("No execution has this id.", "Execution not found")
+UNAUTHENTICATED = error(
+    "No token and no session, or a token that does not hold.",
+    "Authentication credentials were not provided.",
+)
+FORBIDDEN = error(
+    "The caller's role does not allow this.", "You do not have permission to perform this action."
+)
+THROTTLED = error(
+    "The caller changed too much of late. `Retry-After` says when to go on, in seconds.",
+    "Request was throttled. Expected available in 6 seconds.",
+)
+NOT_FOUND = error(
+    "No execution has this id, or it is of a project that the caller does not see.",
+    "Execution not found",
+)
 TOO_LARGE = error("The body is larger than 1 MiB.", "The body has more than 1048576 bytes.")
+TOO_SLOW = error("The body did not arrive in 30 s.", "The body did not arrive in time.")
 NOT_JSON = error(
     "The body is not `application/json`.", 'Unsupported media type "text/plain" in request.'
 )
@@ -91,7 +122,18 @@ KEY_REUSED = error(
     "This Idempotency-Key was used for another request.",
 )
 LOCATION = header("Location", "The execution's own address.", on=[201])
-RETRY_AFTER = header("Retry-After", "Seconds after which to try again.", on=[503])
+RETRY_AFTER = header("Retry-After", "Seconds after which to try again.", on=[429, 503])
+AUTHENTICATE = header("WWW-Authenticate", "`Token`", on=[401])
+REQUEST_ID = OpenApiParameter(
+    "X-Request-ID",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description=(
+        "Stands on the server's log lines of this request, and in its answer: at most 64 letters, "
+        "digits, dots, dashes and underscores. Without one, or with another, it is made up."
+    ),
+)
+EVERY_CALL = [RETRY_AFTER, AUTHENTICATE, REQUEST_ID]
 
 EXAMPLE = {
     "id": "01a204e9-82c4-73ea-8b12-b77399aed641",
@@ -132,7 +174,7 @@ CANCELLED_EXAMPLE = {
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    OpenApiTypes.STR,
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
     OpenApiParameter.HEADER,
     description=(
         "Any 1 to 255 visible ASCII characters. The same key with the same request from the same "
@@ -161,14 +203,17 @@ describe_executions = extend_schema_view(
             header(
                 "Idempotent-Replayed", "`true` where the execution was there already.", on=[201]
             ),
-            RETRY_AFTER,
+            *EVERY_CALL,
         ],
         responses={
             201: ExecutionDetailSerializer,
             400: BAD_BODY,
+            401: UNAUTHENTICATED,
             403: FORBIDDEN,
             413: TOO_LARGE,
+            408: TOO_SLOW,
             415: NOT_JSON,
+            429: THROTTLED,
             422: KEY_REUSED,
             503: UNAVAILABLE,
         },
@@ -187,9 +232,10 @@ describe_executions = extend_schema_view(
     ),
     retrieve=extend_schema(
         summary="Show an execution",
-        parameters=[ID, RETRY_AFTER],
+        parameters=[ID, *EVERY_CALL],
         responses={
             200: ExecutionDetailSerializer,
+            401: UNAUTHENTICATED,
             403: FORBIDDEN,
             404: NOT_FOUND,
             503: UNAVAILABLE,
@@ -208,11 +254,12 @@ describe_executions = extend_schema_view(
                 'The neighbouring pages, as `<…>; rel="next"` and `rel="prev"` (RFC 8288).',
                 on=[200],
             ),
-            RETRY_AFTER,
+            *EVERY_CALL,
         ],
         responses={
             200: ExecutionSerializer(many=True),
             400: BAD_PARAMETER,
+            401: UNAUTHENTICATED,
             403: FORBIDDEN,
             503: UNAVAILABLE,
         },
@@ -225,16 +272,19 @@ describe_executions = extend_schema_view(
             "within the grace period, and ends as cancelled. Cancelled already: 200."
         ),
         request=None,
-        parameters=[ID, RETRY_AFTER],
+        parameters=[ID, *EVERY_CALL],
         responses={
             200: ExecutionDetailSerializer,
             202: ExecutionDetailSerializer,
             400: BAD_BODY,
+            401: UNAUTHENTICATED,
             403: FORBIDDEN,
             404: NOT_FOUND,
             409: conflict("It has ended already, so it can't be cancelled."),
             413: TOO_LARGE,
+            408: TOO_SLOW,
             415: NOT_JSON,
+            429: THROTTLED,
             503: UNAVAILABLE,
         },
         examples=[
@@ -275,14 +325,14 @@ describe_executions = extend_schema_view(
             ),
             OpenApiParameter(
                 "Last-Event-ID",
-                OpenApiTypes.INT,
+                OpenApiTypes.STR,
                 OpenApiParameter.HEADER,
-                description="Resume a stream of events after this byte offset.",
+                description="Resume a stream of events after this byte offset; else ignored.",
             ),
             header("X-Output-Offset", "With `offset`: where to go on.", on=[200]),
             header("Accept-Ranges", "`bytes`", on=[200, 206]),
             header("Content-Range", "Which bytes these are, of how many.", on=[206, 416]),
-            RETRY_AFTER,
+            *EVERY_CALL,
         ],
         responses={
             (200, "text/plain"): OpenApiResponse(
@@ -300,6 +350,7 @@ describe_executions = extend_schema_view(
                 description="A stream was to be resumed that has nothing more to tell."
             ),
             400: BAD_PARAMETER,
+            401: UNAUTHENTICATED,
             403: FORBIDDEN,
             404: NOT_FOUND,
             416: error("The output has no such bytes.", "The output has no such bytes."),
@@ -310,15 +361,18 @@ describe_executions = extend_schema_view(
         summary="Retry an execution",
         description="Accepts the same once more, as an execution of its own.",
         request=None,
-        parameters=[ID, LOCATION, RETRY_AFTER],
+        parameters=[ID, LOCATION, *EVERY_CALL],
         responses={
             201: ExecutionDetailSerializer,
             400: BAD_BODY,
+            401: UNAUTHENTICATED,
             403: FORBIDDEN,
             404: NOT_FOUND,
             409: conflict("It has not ended yet, so it can't be retried."),
             413: TOO_LARGE,
+            408: TOO_SLOW,
             415: NOT_JSON,
+            429: THROTTLED,
             503: UNAVAILABLE,
         },
         examples=[

@@ -48,9 +48,11 @@ class IdField(TextField):
 
 
 class WholeNumberField(serializers.IntegerField):
-    """A number in JSON: neither a string that looks like one, nor true."""
+    """A whole number in JSON: neither a string that looks like one, nor true; 60.0 is 60."""
 
     def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, float) and data.is_integer():
+            return int(data)
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("invalid")
         return data

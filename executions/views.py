@@ -9,19 +9,22 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.serializers import BaseSerializer
 
-from executions import delivery, services
+from executions import audit, delivery, services
+from executions.access import Access
 from executions.exceptions import RETRY_AFTER, Conflict, UnprocessableRequest
 from executions.filters import read_idempotency_key, read_list_parameters, read_output_parameters
 from executions.models import Execution
 from executions.pagination import ExecutionPagination
+from executions.permissions import access_now, access_to
 from executions.schema import describe_executions
 from executions.serializers import (
     ExecutionCreateSerializer,
@@ -29,6 +32,7 @@ from executions.serializers import (
     ExecutionSerializer,
     read_empty_body,
 )
+from executions.throttling import change_allowance
 
 
 class FirstRenderer(BaseContentNegotiation):
@@ -54,21 +58,44 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
             return ExecutionSerializer
         return ExecutionDetailSerializer
 
+    @property
+    def access(self) -> Access:
+        return access_to(self.request)
+
     def get_object(self) -> Execution:
         execution = services.get_execution(self.kwargs["pk"])
-        if execution is None:
+        if execution is None or not self.access.may_view(execution):
             raise NotFound("Execution not found")
         return execution
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        if request.method not in SAFE_METHODS:
+            made = (
+                response.data.get("id") if response.status_code == status.HTTP_201_CREATED else None
+            )
+            audit.record(
+                self.action or "unknown",
+                request,
+                execution=self.kwargs.get("pk"),
+                made=made,
+                status=response.status_code,
+            )
+        return super().finalize_response(request, response, *args, **kwargs)
 
     def create(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
+        if not self.access.may_start_in(serializer.validated_data["project_id"]):
+            raise PermissionDenied("You may not start executions of this project.")
         asked = {**serializer.validated_data, "requested_by": _user_of(request)}
         key = read_idempotency_key(request)
-        if key is None:
-            return self._accepted(services.start_execution(**asked))
         try:
-            execution, replayed = services.start_execution_once(key, **asked)
+            with change_allowance(request.user):
+                if key is None:
+                    return self._accepted(services.start_execution(**asked))
+                execution, replayed = services.start_execution_once(key, **asked)
         except services.KeyReusedError as error:
             raise UnprocessableRequest(
                 "This Idempotency-Key was used for another request."
@@ -89,15 +116,20 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         return Response(self.get_serializer(self.get_object()).data)
 
     def list(self, request: Request) -> Response:
-        find = partial(services.list_executions, **read_list_parameters(request))
+        asked = read_list_parameters(request)
+        find = partial(services.list_executions, projects=self.access.projects, **asked)
         page = self.paginator.paginate(find, request)
         return self.paginator.get_paginated_response(self.get_serializer(page, many=True).data)
 
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
         read_empty_body(request)
+        execution = self.get_object()
+        if not self.access.may_cancel(execution):
+            raise PermissionDenied("You may cancel only what you started.")
         try:
-            execution = services.cancel_execution(self.get_object())
+            with change_allowance(request.user):
+                execution = services.cancel_execution(execution)
         except services.HasEndedError as error:
             raise Conflict("It has ended already, so it can't be cancelled.") from error
         ended = execution.status == Execution.Status.CANCELLED
@@ -109,8 +141,12 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         read_empty_body(request)
+        execution = self.get_object()
+        if not self.access.may_retry(execution):
+            raise PermissionDenied("You may retry only what you started.")
         try:
-            execution = services.retry_execution(self.get_object(), requested_by=_user_of(request))
+            with change_allowance(request.user):
+                execution = services.retry_execution(execution, requested_by=_user_of(request))
         except services.HasNotEndedError as error:
             raise Conflict("It has not ended yet, so it can't be retried.") from error
         return self._accepted(execution)
@@ -124,7 +160,12 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         asked = read_output_parameters(request)
         execution = self.get_object()
         if "text/event-stream" in request.headers.get("Accept", ""):
-            response = delivery.events(execution, request, offset=asked.get("offset", 0))
+            response = delivery.events(
+                execution,
+                request,
+                offset=asked.get("offset", 0),
+                may_go_on=lambda: access_now(request).may_view(execution),
+            )
         elif "offset" in asked:
             response = delivery.since(
                 execution, request, offset=asked["offset"], wait=asked.get("wait", 0)

@@ -1,12 +1,14 @@
 """What every test may use."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from playwright.sync_api import Browser, sync_playwright
 from rest_framework.test import APIClient
 
 from executions.claims import claim_executions
@@ -14,6 +16,16 @@ from executions.models import Execution
 from executions.services import start_execution
 from executions.tests.engine import IMAGE, Engine, find_lack, make_image
 from executions.tests.installation import Installation
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +105,13 @@ def installation(tmp_path, migrated_database) -> Iterator[Installation]:
     """A service of its own: real processes on a real database, ended with the test."""
     with Installation(tmp_path / "data", template=migrated_database) as installation:
         yield installation
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()

@@ -1,11 +1,13 @@
-"""What several tests do to executions without a worker."""
+"""What several tests do: executions without a worker, and users."""
 
 import uuid
 from typing import Any
 
+from django.contrib.auth.models import Group, User
+
 from executions import claims
 from executions.buffer import CHUNK_SIZE, Write
-from executions.models import Execution
+from executions.models import Execution, ProjectLimit
 
 
 def write_output(
@@ -24,3 +26,12 @@ def write_output(
     )
     claim: dict[str, Any] = {"token": token or uuid.uuid4(), "running_at": None}
     return claims.record_progress(execution.pk, write=write, **claim)
+
+
+def make_user(name: str, *roles: str, projects: list[str] | None = None, **fields: Any) -> User:
+    """A user with these roles, limited to `projects` if they are given, without a password."""
+    user = User.objects.create_user(name, **fields)
+    user.groups.set([Group.objects.get(name=role) for role in roles])
+    if projects is not None:
+        ProjectLimit.objects.create(user=user, projects=projects)
+    return user

@@ -20,7 +20,10 @@ from django.conf import settings
 T = TypeVar("T")
 
 # What a developer may have set and no test should see.
-OURS = ("EXECUTION_", "WORKER_", "DATABASE_URL", "OPEN_ACCESS", "SECRET_KEY", "GRANIAN_", "DEBUG")
+OURS = (
+    *("EXECUTION_", "WORKER_", "THROTTLE_", "GRANIAN_", "DATABASE_URL", "OPEN_ACCESS"),
+    *("SECRET_KEY", "DEBUG", "LOG_FORMAT", "PROXY_ADDRESS_HEADER"),
+)
 
 
 def wait_for(look: Callable[[], T | None], *, timeout: float = 30) -> T:
@@ -52,6 +55,10 @@ class Installation:
             "OPEN_ACCESS": "on",
             "PYTHONUNBUFFERED": "1",
         }
+
+    def sibling(self) -> Self:
+        """Another one on the same data, with a port of its own."""
+        return type(self)(self.data_dir)
 
     def __enter__(self) -> Self:
         return self

@@ -2,33 +2,13 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine"
-)
-
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield browser
-        browser.close()
+# ReDoc asks for it wherever it is; the policy keeps it from doing so.
+REDOC_LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
 @pytest.fixture
@@ -39,23 +19,31 @@ def service(installation):
 
 @pytest.fixture
 def page(browser: Browser, service, tmp_path):
-    """A page that fails the test if it asks any other address for anything, or a script fails.
+    """A page that fails the test if it asks any other address for anything, or a script fails,
+    or if it does what its Content-Security-Policy forbids.
 
     With SCREENSHOTS set, it leaves a picture in that folder.
     """
     page = browser.new_page(base_url=service.url, viewport={"width": 1200, "height": 900})
     outside, errors = [], []
+    held_back: list[str] = []
 
     def note(request):
-        held_back = request.failure == "csp"  # by the page's own policy, before it was sent
-        if not held_back and not request.url.startswith((service.url, "data:", "blob:")):
+        is_held_back = request.failure == "csp"  # by the page's own policy, before it was sent
+        if not is_held_back and not request.url.startswith((service.url, "data:", "blob:")):
             outside.append(request.url)
 
     page.on("requestfinished", note)
     page.on("requestfailed", note)
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.expose_function("note_held_back", lambda what: held_back.append(what))
+    page.add_init_script(
+        """document.addEventListener("securitypolicyviolation", event =>
+            note_held_back(`${event.violatedDirective} ${event.blockedURI} on ${location}`))"""
+    )
     yield page
     page.close()
+    assert [each for each in held_back if REDOC_LOGO not in each] == []
     assert outside == []
     assert errors == []
 
@@ -164,6 +152,45 @@ def test_the_admin_lists_and_shows(page, service, picture):
     assert page.get_by_role("button", name="Save").count() == 0
     picture(page, "admin-detail")
 
+    page.goto("/admin/executions/apitoken/add/")
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("button", name="Save", exact=True).click()
+    secret = page.locator("#secret").inner_text()
+    answer = page.request.get("/executions/", headers={"Authorization": f"Token {secret}"})
+    assert answer.ok
+    picture(page, "admin-token")
+    page.goto("/admin/executions/projectlimit/add/")
+    picture(page, "admin-limit")
+
+
+def test_logs_in_and_out_of_the_browsable_api(page, service, picture):
+    service.manage("shell", "-v0", "-c", MAKE_STARTER)
+    page.goto("/executions/")
+    page.get_by_role("link", name="Log in").click()
+    picture(page, "login")
+    page.get_by_label("Username").fill("bob")
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("correct username and password")
+    page.get_by_label("Username").fill("bob")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Log in").click()
+
+    page.locator("textarea[name=_content]").fill('{"project_id": "shop", "bead_id": "shop-42"}')
+    page.get_by_role("button", name="POST").click()
+    expect(page.locator(".response-info")).to_contain_text('"requested_by": "bob"')
+    picture(page, "logged-in")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("link", name="Log in")).to_be_visible()
+
+
+MAKE_STARTER = """
+from executions.tests.helpers import make_user
+bob = make_user("bob", "starter")
+bob.set_password("correct horse")
+bob.save()
+"""
+
 
 COLOURS = (
     r"printf '\033[31mred \033[1;32mgreen\033[0m <b>not bold</b> <script>window.hit=1</script>\n'"
@@ -186,6 +213,7 @@ def test_watches_an_execution_live(page, service, picture, name, width):
     expect(page.locator("#status")).to_have_text("running")
     expect(output).to_contain_text("later")  # it came while the page was open
     expect(page.locator(".ansi-red-fg")).to_have_text("red ")
+    expect(page.locator(".ansi-green-fg")).to_have_css("font-weight", "700")
     expect(output).to_contain_text("<b>not bold</b> <script>window.hit=1</script>")
     assert page.evaluate("window.hit") is None
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 
 from executions import services
 from executions.models import Execution
+from executions.tests.helpers import make_user
 
 URL = "/executions/"
 VALID = {"project_id": "proj-1", "bead_id": "beads-001"}
@@ -207,9 +208,9 @@ def test_an_unreachable_database_is_503_and_never_201(api, monkeypatch):
     assert "detail" in response.json()
 
 
-def test_requested_by_is_the_user(user):
+def test_requested_by_is_the_user(db):
     client = APIClient()
-    client.force_authenticate(user)
+    client.force_authenticate(make_user("ada", "starter"))
 
     assert client.post(URL, VALID).json()["requested_by"] == "ada"
 

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from executions.models import Execution
+from executions.tests.helpers import make_user
 
 BODY = {"project_id": "p", "bead_id": "b"}
 
@@ -62,10 +62,9 @@ def test_other_keys_and_none_give_other_executions(api):
     assert Execution.objects.count() == 5
 
 
-def test_each_caller_has_keys_of_their_own(api, user):
-    other = User.objects.create_user("bob")
+def test_each_caller_has_keys_of_their_own(api):
     ids = {post(api, "k").json()["id"]}
-    for each in (user, other):
+    for each in (make_user("ada", "starter"), make_user("bob", "starter")):
         client = APIClient()
         client.force_authenticate(each)
         ids.add(post(client, "k").json()["id"])

@@ -41,6 +41,7 @@ def test_describes_every_parameter_of_the_list(schema):
         "started_before",
         "limit",
         "cursor",
+        "X-Request-ID",
     }
     assert all(each["description"] for each in parameters.values())
     assert parameters["limit"]["schema"] == {
@@ -51,13 +52,17 @@ def test_describes_every_parameter_of_the_list(schema):
     }
 
 
+# No token, or one whose user may not do this; with the headers that say more.
+REFUSED = {"401": {"WWW-Authenticate"}, "403": set()}
+
+
 @pytest.mark.parametrize(
     ("path", "method", "answers"),
     [
         (
             "/executions/",
             "get",
-            {"200": {"Link"}, "400": set(), "403": set(), "503": {"Retry-After"}},
+            {"200": {"Link"}, "400": set(), **REFUSED, "503": {"Retry-After"}},
         ),
         (
             "/executions/",
@@ -65,17 +70,19 @@ def test_describes_every_parameter_of_the_list(schema):
             {
                 "201": {"Location", "Idempotent-Replayed"},
                 "400": set(),
-                "403": set(),
+                **REFUSED,
+                "408": set(),
                 "413": set(),
                 "415": set(),
                 "422": set(),
+                "429": {"Retry-After"},
                 "503": {"Retry-After"},
             },
         ),
         (
             "/executions/{id}",
             "get",
-            {"200": set(), "403": set(), "404": set(), "503": {"Retry-After"}},
+            {"200": set(), **REFUSED, "404": set(), "503": {"Retry-After"}},
         ),
     ],
 )

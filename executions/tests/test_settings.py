@@ -34,6 +34,9 @@ WRONG = {
     "EXECUTION_PIDS": "1",
     "EXECUTION_USER": "0:0",
     "EXECUTION_READ_ONLY": "so-so",
+    "LOG_FORMAT": "xml",
+    "THROTTLE_CHANGES": "0/minute",
+    "THROTTLE_LOGINS": "5 an hour",
 }
 
 

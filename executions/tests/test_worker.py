@@ -194,7 +194,7 @@ def test_make_run_leaves_access_as_the_environment_says(installation):
     installation.start(sys.executable, "manage.py", "run", OPEN_ACCESS="off")
     wait_for(installation.answers)
 
-    assert requests.get(f"{installation.url}/executions/", timeout=5).status_code == 403
+    assert requests.get(f"{installation.url}/executions/", timeout=5).status_code == 401
 
 
 @pytest.mark.parametrize("charset", ["hex", "undefined", "unicode_escape", "utf-16"])

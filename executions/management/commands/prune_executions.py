@@ -1,25 +1,16 @@
 """`manage.py prune_executions`: remove what ended long ago, with its output."""
 
 import datetime
-import re
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 from tqdm import tqdm
 
+from executions.management.arguments import age
 from executions.models import Execution
 from executions.pruning import prune_executions
-
-
-def age(text: str) -> datetime.timedelta:
-    """`30d`, `12h`, `90m`."""
-    match = re.fullmatch(r"(\d{1,6})([dhm])", text, re.ASCII)
-    if match is None:
-        raise ArgumentTypeError(f"{text!r} is no age such as 30d, 12h or 90m")
-    unit = {"d": "days", "h": "hours", "m": "minutes"}[match[2]]
-    return datetime.timedelta(**{unit: int(match[1])})
 
 
 class Command(BaseCommand):

@@ -37,7 +37,13 @@ class Command(BaseCommand):
 
     def _environment(self) -> dict[str, str]:
         # The Procfile's PYTHON is the one that runs this. PATH stays: what runs sees it.
-        return {**os.environ, "PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
+        # Nor would they see the terminal, which is at the other end of a pipe.
+        return {
+            **os.environ,
+            "LOG_FORMAT": settings.LOG_FORMAT,
+            "PYTHON": sys.executable,
+            "PYTHONUNBUFFERED": "1",
+        }
 
     def _where_to_look(self) -> str:
         address = f"http://127.0.0.1:{settings.PORT}"

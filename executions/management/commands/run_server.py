@@ -10,6 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+# What makes granian's own few lines JSON as well.
+JSON_LOGS = settings.BASE_DIR / "config" / "granian_logging.json"
+
 DEFAULTS = {
     "GRANIAN_WEBSOCKETS": "false",
     # Seconds that open answers, such as streams, get to end when the server stops.
@@ -32,6 +35,8 @@ class Command(BaseCommand):
         self._check_port_is_free(host)
         granian = Path(sys.executable).with_name("granian")
         options = ["--interface", "rsgi", "--host", host, "--port", str(settings.PORT)]
+        if settings.LOG_FORMAT == "json":
+            os.environ.setdefault("GRANIAN_LOG_CONFIG", str(JSON_LOGS))
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         os.execv(granian, [str(granian), *options, "config.rsgi:app"])  # noqa: S606 — no shell is what we want

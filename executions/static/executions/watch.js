@@ -43,7 +43,10 @@ function append(bytes, last) {
   const text = decoder.decode(bytes, { stream: !last });
   if (!text) return;
   const part = document.createElement("span");
-  part.innerHTML = colours.ansi_to_html(text);
+  // Styles in markup are held back by the page's policy, those that a script sets are not. A
+  // quotation mark of the output itself is escaped, so that only ansi_up's own are meant.
+  part.innerHTML = colours.ansi_to_html(text).replaceAll(' style="', ' data-style="');
+  for (const each of part.querySelectorAll("[data-style]")) each.style = each.dataset.style;
   output.append(part);
   let length = output.textContent.length;
   while (length > 4 * SHOWN && output.firstChild !== part) {

@@ -13,12 +13,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from rest_framework.exceptions import Throttled
 
-from executions import services
+from executions import audit, services
+from executions.access import access_of
 from executions.models import Execution, ExecutionQuerySet
 from executions.output import read_output_end
-
-admin.site.site_header = admin.site.site_title = "Executions"
+from executions.throttling import change_allowance
 
 PAGE_SIZE = 100
 
@@ -32,7 +33,10 @@ class OnePage(ChangeList):
     older_url = ""
 
     def get_results(self, request: HttpRequest) -> None:
-        rows = list(self.queryset[: PAGE_SIZE + 1])
+        # Limited already; for each of the projects on its own it is read in the order of an index.
+        projects = access_of(request.user).projects
+        ordered = self.queryset.of_each(project_id=projects).order_by("-id")
+        rows = list(ordered[: PAGE_SIZE + 1])
         self.result_list = rows[:PAGE_SIZE]
         self.result_count = len(self.result_list)
         self.full_result_count = self.result_count  # else there is a link to show them all
@@ -132,6 +136,9 @@ class ExecutionAdmin(admin.ModelAdmin):
         note = f"The last {SHOWN_OUTPUT} bytes:\n" if cut else ""
         return format_html("<pre>{}{}</pre>", note, text or "")
 
+    def get_queryset(self, request: HttpRequest) -> ExecutionQuerySet:
+        return access_of(request.user).visible(Execution.objects.newest_first())
+
     @admin.action(description="Cancel the selected executions", permissions=["steer"])
     def cancel(self, request: HttpRequest, queryset: ExecutionQuerySet) -> None:
         def cancel(execution: Execution) -> None:
@@ -139,19 +146,18 @@ class ExecutionAdmin(admin.ModelAdmin):
                 asked.append(execution)
 
         asked: list[Execution] = []
-        done, refused = _each(queryset, cancel, refusal=services.HasEndedError)
+        done, refused = _each(request, queryset, cancel, refusal=services.HasEndedError)
         cancelled = done - len(asked)
         self._report(request, "Cancelled", cancelled)
         self._report(request, "Asked the workers to stop", len(asked))
         self._report(request, "Passed over as ended already", refused, messages.WARNING)
 
-    @admin.action(description="Retry the selected executions", permissions=["steer"])
+    @admin.action(description="Retry the selected executions", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: ExecutionQuerySet) -> None:
-        done, refused = _each(
-            queryset,
-            lambda execution: services.retry_execution(execution, requested_by=request.user),
-            refusal=services.HasNotEndedError,
-        )
+        def retry(execution: Execution) -> None:
+            services.retry_execution(execution, requested_by=request.user)
+
+        done, refused = _each(request, queryset, retry, refusal=services.HasNotEndedError)
         self._report(request, "Retried", done)
         self._report(request, "Passed over as not ended yet", refused, messages.WARNING)
 
@@ -161,9 +167,16 @@ class ExecutionAdmin(admin.ModelAdmin):
         if count:
             self.message_user(request, f"{what}: {count}.", level)
 
+    def has_view_permission(self, request: HttpRequest, obj: Execution | None = None) -> bool:
+        access = access_of(request.user)
+        return access.may_view_any if obj is None else access.may_view(obj)
+
     def has_steer_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may cancel and retry: Django's permission to change executions."""
-        return request.user.has_perm("executions.change_execution")
+        """Whether the user may cancel and retry what they see, whoever started it."""
+        return access_of(request.user).may_steer_any
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return access_of(request.user).may_retry_any
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -176,8 +189,9 @@ class ExecutionAdmin(admin.ModelAdmin):
 
 
 def _each(
+    request: HttpRequest,
     executions: ExecutionQuerySet,
-    do: Callable[[Execution], object],
+    do: Callable[[Execution], None],
     *,
     refusal: type[Exception],
 ) -> tuple[int, int]:
@@ -185,10 +199,17 @@ def _each(
     done = refused = 0
     for execution in executions[:PAGE_SIZE]:
         try:
-            do(execution)
+            with change_allowance(request.user):
+                do(execution)
             done += 1
+            outcome = "succeeded"
         except refusal:
             refused += 1
+            outcome = "failed"
+        except Throttled as error:
+            messages.error(request, str(error.detail))
+            break
+        audit.record(do.__name__, request, execution=execution.pk, outcome=outcome)
     return done, refused
 
 
