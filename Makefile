@@ -6,7 +6,7 @@ run: .venv/ready
 	@exec .venv/bin/python manage.py run
 
 test: .venv/ready
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 3 --dist loadgroup
 
 # Lint, format, types and what Django checks itself; CI runs this and `test`.
 check: .venv/ready-to-check

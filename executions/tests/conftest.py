@@ -28,6 +28,14 @@ OPTIONS = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items) -> None:
+    """Where several tests go on at once, those that share a Docker Engine go one by one."""
+    for item in items:
+        if "engine" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("engine"))
+
+
 @pytest.fixture(autouse=True)
 def _default_settings(settings):
     """The developer's own `.env` has no say in the tests."""

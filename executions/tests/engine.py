@@ -96,6 +96,8 @@ class Engine:
         self.remove_containers()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
+        # It leaves its folder mounted where it could not end as it would.
+        subprocess.run(["umount", "--lazy", self.folder / "data"], stderr=subprocess.DEVNULL)
 
 
 def make_image(engine: Engine) -> None:

@@ -1,7 +1,5 @@
 """GET /executions/{id}"""
 
-import uuid
-
 import pytest
 
 from executions import claims
@@ -19,7 +17,7 @@ def test_get_execution_not_found(api):
 @pytest.mark.parametrize(
     "name",
     [
-        str(uuid.uuid4()),
+        "01a204e9-82c4-73ea-8b12-b77399aed640",
         "{01a204e9-82c4-73ea-8b12-b77399aed641}",
         "01a204e982c473ea8b12b77399aed641",
         "%00",
