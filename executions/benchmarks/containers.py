@@ -41,7 +41,8 @@ def start_engine(stack: ExitStack) -> tuple[str, str]:
     if image := os.environ.get("EXECUTION_IMAGE"):
         return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), image
     if lack := find_lack():
-        raise SystemExit(f"No EXECUTION_IMAGE is set, and an Engine can't be started: {lack}.")
+        print(f"Containers are left out: no EXECUTION_IMAGE is set, and {lack}.")
+        raise SystemExit(0)
     engine = Engine(Path(stack.enter_context(tempfile.TemporaryDirectory())))
     stack.callback(engine.close)
     make_image(engine)

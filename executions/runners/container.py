@@ -61,11 +61,9 @@ class ContainerAttempt:
         self._name = name
         self._specification = specification
         self._remove = remove
-        self._start = ContainerStart(engine, name, labels, check=self._check_wanted)
+        self._start = ContainerStart(engine, name, labels)
         self._output = ContainerOutput(engine, name, skip=skip)
         self._begun = threading.Event()  # or it never will
-        self._is_stopped = False
-        self._is_given_up = False
         self._news, self._news_written = os.pipe()
         os.set_blocking(self._news, False)
         threading.Thread(target=self._supervise, daemon=True).start()
@@ -84,23 +82,23 @@ class ContainerAttempt:
         return self._output.read(size)
 
     def stop(self, *, force: bool) -> None:
-        self._is_stopped = True
+        self._start.stopped.set()
         signal = "SIGKILL" if force else "SIGTERM"
         threading.Thread(target=self._signal, args=(signal,), daemon=True).start()
 
     def give_up(self) -> None:
-        self._is_given_up = True
+        self._start.given_up.set()
         self.outcome = Outcome(exit_code=None, failure_reason="worker_lost")
 
     def close(self) -> None:
         os.close(self._news)
         self._output.close()
-        if self._start.is_ours and not self._is_given_up:
+        if self._start.is_ours and not self._start.given_up.is_set():
             self._remove(self._name)
 
     def _signal(self, signal: str) -> None:
         self._begun.wait()
-        while self.outcome is None and not self._is_given_up:
+        while self.outcome is None and not self._start.given_up.is_set():
             try:
                 self._engine.signal(self._name, signal)
                 return
@@ -139,11 +137,19 @@ class ContainerAttempt:
     def _finish(self, state: State) -> None:
         """The outcome comes from its state alone. Then pass on the rest of its output."""
         if state.exit_code in CANNOT_START_CODES:
-            self._output.finish()
-            self._end(explain_end(state, self._output.end))
+            self._end(explain_end(state, self._pass_on_rest()))
         else:
             self._end(explain_end(state, b""))
-            self._output.finish()
+            self._pass_on_rest()
+
+    def _pass_on_rest(self) -> bytes:
+        """The last bytes of the whole output."""
+        try:
+            return self._start.insist(self._output.finish)
+        except Lost:  # what is left can't be had
+            return b""
+        finally:
+            self._output.discard()
 
     def _fail(self, reason: Any, error: str) -> None:
         self._end(Outcome(exit_code=None, failure_reason=reason, error=error))
@@ -166,14 +172,7 @@ class ContainerAttempt:
             state = self._start.inspect()
             if state.has_ended:
                 return state
-            self._check_wanted()
-            time.sleep(RETRY_INTERVAL)
-
-    def _check_wanted(self) -> None:
-        if self._is_given_up:
-            raise Lost("Another worker follows it.")
-        if self._is_stopped and not self._begun.is_set():
-            raise Lost("It was stopped before its container began.")
+            self._start.pause()
 
 
 def explain_end(state: State, output_end: bytes) -> Outcome:

@@ -5,11 +5,11 @@ import os
 import threading
 import time
 
-from executions.runners.container_start import REFUSALS, RETRY_INTERVAL
-from executions.runners.engine import Engine, EngineAway, Missing, Refused
+from executions.runners.container_start import RETRY_INTERVAL
+from executions.runners.engine import Engine, EngineAway, Refused
 from executions.runners.pipes import open_output_pipe
 
-# Bytes of the end that are remembered, for the message of a command that could not start.
+# Bytes of the end that `finish` gives, for the message of a command that could not start.
 END_SIZE = 1024
 
 
@@ -18,7 +18,6 @@ class ContainerOutput:
 
     def __init__(self, engine: Engine, name: str, *, skip: int) -> None:
         """The first `skip` bytes are passed over."""
-        self.end = b""  # the last bytes that the Engine has shown, also of what was passed over
         self._engine = engine
         self._name = name
         self._position = skip
@@ -45,27 +44,14 @@ class ContainerOutput:
         """Pass on what comes, from now on."""
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def finish(self) -> None:
-        """Pass on the rest, now that the container has ended. Waits for whoever reads it.
+    def finish(self) -> bytes:
+        """Pass on the rest, now that the container has ended; the last bytes of the whole.
 
-        A stream that follows an output may lack its last bytes, and end before
-        the container or never; read once more it is complete.
+        A stream that follows an output may lack its last bytes, and end before the container or
+        never; read once more it is complete. Waits for whoever reads it. Raises EngineAway or
+        Refused, and can be called again then.
         """
-        refusals = 0
-        try:
-            while not self._is_complete and refusals < REFUSALS:
-                try:
-                    self._copy(follow=False)
-                    return
-                except Missing:
-                    return
-                except Refused:
-                    refusals += 1
-                except EngineAway:
-                    pass
-                time.sleep(RETRY_INTERVAL)
-        finally:
-            self.discard()
+        return self._copy(follow=False)
 
     def discard(self) -> None:
         """No more will come: what is in the pipe is the last. Calling it twice does no harm."""
@@ -81,18 +67,19 @@ class ContainerOutput:
                 self._copy(follow=True)
             time.sleep(RETRY_INTERVAL)
 
-    def _copy(self, *, follow: bool) -> None:
-        """Copy from the container's first byte on what is new."""
-        position = 0
+    def _copy(self, *, follow: bool) -> bytes:
+        """Copy from the container's first byte on what is new; the last bytes of it all."""
+        position, end = 0, b""
         for data in self._engine.read_output(self._name, follow=follow):
             position += len(data)
-            self.end = (self.end + data)[-END_SIZE:]
+            end = (end + data)[-END_SIZE:]
             with self._writing:
                 if self._is_complete:
-                    return
+                    break
                 if position > self._position:
                     self._write(data[self._position - position :])
                     self._position = position
+        return end
 
     def _write(self, data: bytes) -> None:
         try:

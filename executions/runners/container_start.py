@@ -3,6 +3,7 @@
 Every step may meet an Engine that is away, and waits for it.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ REFUSALS = 20
 SETTLED = 10.0
 
 GONE = "Its container is gone: somebody has removed it, or it was never made."
+ANOTHERS = "Another worker follows it."
 
 
 class Lost(Exception):
@@ -34,21 +36,20 @@ class Lost(Exception):
 class ContainerStart:
     """Brings one container to where it has begun."""
 
-    def __init__(
-        self, engine: Engine, name: str, labels: Mapping[str, str], *, check: Callable[[], None]
-    ) -> None:
-        """`labels` tell it from others of the same name. `check` raises if it is not wanted."""
+    def __init__(self, engine: Engine, name: str, labels: Mapping[str, str]) -> None:
+        """`labels` tell it from others of the same name."""
+        self.given_up = threading.Event()  # by its worker: whatever waits for the Engine ends
+        self.stopped = threading.Event()  # what has not been started by now is not wanted
         self.is_ours = False  # it is there, and ours to remove
         self._engine = engine
         self._name = name
         self._labels = labels
-        self._check = check
 
     def create(self, specification: Mapping[str, Any]) -> None:
         """Raises StartError if the Engine refuses, or stays away."""
         patience_ends = time.monotonic() + PATIENCE
         while not self.is_ours:
-            self._check()
+            self._check_wanted()
             try:
                 self._engine.create(self._name, specification)
                 self.is_ours = True
@@ -62,12 +63,12 @@ class ContainerStart:
             except EngineAway as error:
                 if time.monotonic() > patience_ends:
                     raise StartError(f"The Docker Engine can't be reached: {error}.") from error
-                time.sleep(RETRY_INTERVAL)
+                self.pause()
 
     def start(self) -> State:
         """Start it, and never again once it has begun. Raises StartError if it does not."""
         while True:
-            self._check()
+            self._check_wanted()
             try:
                 self._engine.start(self._name)
             except Refused as error:
@@ -116,8 +117,12 @@ class ContainerStart:
                     raise Lost(str(error)) from error
             except EngineAway:
                 pass
-            self._check()
-            time.sleep(RETRY_INTERVAL)
+            self.pause()
+
+    def pause(self) -> None:
+        """Before the Engine is asked again. Raises Lost if the worker has given up."""
+        if self.given_up.wait(RETRY_INTERVAL):
+            raise Lost(ANOTHERS)
 
     def _settle(self) -> State:
         """Its state when it is certain whether it has begun."""
@@ -127,7 +132,13 @@ class ContainerStart:
             answered_at = answered_at or time.monotonic()
             if state.has_begun or time.monotonic() > answered_at + SETTLED:
                 return state
-            time.sleep(RETRY_INTERVAL)
+            self.pause()
+
+    def _check_wanted(self) -> None:
+        if self.given_up.is_set():
+            raise Lost(ANOTHERS)
+        if self.stopped.is_set():
+            raise Lost("It was stopped before its container began.")
 
     def _recognize(self, state: State) -> None:
         self.is_ours = self._labels.items() <= state.labels.items()

@@ -166,6 +166,23 @@ def test_a_cancel_and_a_timeout_reach_containers_whose_worker_is_gone(engine, se
     wait_for(lambda: not engine.containers())
 
 
+def test_a_cancel_while_the_engine_is_away_reaches_what_is_adopted(engine, service):
+    worker = service.start_worker(name="first")
+    created = service.post("p0", context=STUBBORN)
+    wait_for(lambda: b"began" in output_of(service, created))
+    service.start_worker(name="second", EXECUTION_GRACE_PERIOD="1")
+
+    kill(worker)
+    engine.kill()
+    wait_for(lambda: service.get(created)["worker"] == "second")
+    requests.post(f"{service.url}/executions/{created['id']}/cancel", timeout=30)
+    time.sleep(3)  # until its new worker knows, and the grace period is over
+    engine.start()
+
+    ended = service.wait_for_end(created)
+    assert (ended["status"], ended["exit_code"]) == ("cancelled", 128 + signal.SIGKILL)
+
+
 def test_a_worker_that_slept_through_its_lease_leaves_its_containers_alone(engine, service):
     sleeper = service.start_worker(name="sleeper")
     created = [service.post(f"p{number}", context=COUNT) for number in range(3)]
