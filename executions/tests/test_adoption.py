@@ -41,6 +41,20 @@ def test_a_worker_at_the_same_engine_adopts_it_once(left):
     assert claims.finish_execution(execution.pk, token=token, exit_code=0)
 
 
+def test_of_two_workers_that_have_seen_it_one_adopts_it(left, monkeypatch):
+    original, rivals = claims.transition, []
+
+    def be_late(*args, **changes):
+        monkeypatch.setattr(claims, "transition", original)
+        rivals.extend(adopt(worker="rival"))
+        return original(*args, **changes)
+
+    monkeypatch.setattr(claims, "transition", be_late)
+
+    assert adopt() == []
+    assert [each.worker for each, _ in rivals] == ["rival"]
+
+
 def test_nobody_adopts_what_is_elsewhere_or_held_or_its_own(left):
     _, token = left
 

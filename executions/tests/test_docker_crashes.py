@@ -217,11 +217,12 @@ def test_what_no_execution_owns_is_removed_and_nothing_else(engine, service, tmp
     service.start_worker(name="first")
     running = service.post(context="sleep 1000")
     mine = container_of(engine, running).labels[labels[0]]
-    lost = "01a204e9-82c4-73ea-8b12-b77399aed641"
+    lost, theirs = "01a204e9-82c4-73ea-8b12-b77399aed641", "01a204e9-82c4-73ea-8b12-b77399aed642"
     with engine.client() as client:
         for name, marks in {
             f"execution-{lost}": {labels[0]: mine, labels[1]: lost},
-            "another-installations": {labels[0]: "another", labels[1]: lost},
+            f"execution-{theirs}": {labels[0]: "another", labels[1]: theirs},
+            "a-copy": {labels[0]: mine, labels[1]: lost},
             "a-persons-own": {},
         }.items():
             client.containers.run(
@@ -235,4 +236,9 @@ def test_what_no_execution_owns_is_removed_and_nothing_else(engine, service, tmp
         return {each.name for each in engine.containers()}
 
     wait_for(lambda: f"execution-{lost}" not in names())
-    assert names() == {f"execution-{running['id']}", "another-installations", "a-persons-own"}
+    assert names() == {
+        f"execution-{running['id']}",
+        f"execution-{theirs}",
+        "a-copy",
+        "a-persons-own",
+    }

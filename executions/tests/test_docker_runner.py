@@ -86,6 +86,7 @@ def test_what_a_container_may(engine, service, tmp_path):
     assert output.startswith("1000\n")
     assert "docker-init" in output
     assert re.search(r"CapEff:\s+0000000000000000", output)
+    assert re.search(r"CapBnd:\s+0000000000000000", output)  # nor can it ever get one
     assert re.search(r"NoNewPrivs:\s+1", output)
     assert "\n/workspace\n" in output
     assert f"EXECUTION_ID={created['id']}" in output
