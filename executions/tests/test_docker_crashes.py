@@ -222,7 +222,7 @@ def test_what_no_execution_owns_is_removed_and_nothing_else(engine, service, tmp
         for name, marks in {
             f"execution-{lost}": {labels[0]: mine, labels[1]: lost},
             f"execution-{theirs}": {labels[0]: "another", labels[1]: theirs},
-            "a-copy": {labels[0]: mine, labels[1]: lost},
+            "a-copy": {labels[0]: mine, labels[1]: theirs},
             "a-persons-own": {},
         }.items():
             client.containers.run(
