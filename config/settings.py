@@ -65,31 +65,30 @@ def rate(name: str, default: str) -> tuple[int, int]:
 def database(url: str, *, data_dir: Path) -> dict[str, Any]:
     """Django's settings of the database that `url` names; SQLite in `data_dir` if it is empty."""
     embedded = f"sqlite:///{data_dir / 'executions.sqlite3'}"
-    url = url or embedded
-    path = Path(url.removeprefix("sqlite:///"))
-    # Not in the library's words, which may repeat the password that the URL holds.
-    if not url.startswith("sqlite:///") or not path.is_absolute():
-        SETTINGS_ERRORS["DATABASE_URL"] = ["It has to be of the form sqlite:////path/to/file."]
-        url = embedded
-    elif url != embedded and not path.parent.is_dir():
-        SETTINGS_ERRORS["DATABASE_URL"] = [f"{path.parent} is not a folder."]
-        url = embedded
-    return {
-        **dj_database_url.parse(url, conn_max_age=None),
-        "OPTIONS": {
-            # Take the write lock at BEGIN: a transaction that reads first and
-            # writes later could not wait for it and would fail as "locked".
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 5,  # seconds to wait for the lock; then the API says 503
-            # FULL, since a 201 is kept through a power cut too.
-            "init_command": (
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;"
-                "PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864;"
-            ),
-        },
-        # A file, since the tests also write from several threads and processes.
-        "TEST": {"NAME": str(data_dir / "test.sqlite3")},
-    }
+    try:
+        parsed = dj_database_url.parse(url or embedded, conn_max_age=None)
+        fault = fault_of_database(parsed) if url else None
+    except ValueError:  # in the library's words, which may repeat the password that the URL holds
+        fault = "It has to be of the form sqlite:////path/to/file or postgres://user@host/name."
+    if fault is not None:
+        SETTINGS_ERRORS["DATABASE_URL"] = [fault]
+        parsed = dj_database_url.parse(embedded, conn_max_age=None)
+    if parsed["ENGINE"] == POSTGRESQL:
+        return parsed | {"OPTIONS": POSTGRESQL_OPTIONS | parsed.get("OPTIONS", {})}
+    # A file for the tests, since they also write from several threads and processes.
+    return parsed | {"OPTIONS": SQLITE_OPTIONS, "TEST": {"NAME": str(data_dir / "test.sqlite3")}}
+
+
+def fault_of_database(parsed: Any) -> str | None:
+    """What is wrong with the settings of a database, in one sentence; None if it can be used."""
+    if parsed["ENGINE"] == POSTGRESQL:
+        return None if parsed["NAME"] else "It names no database."
+    if parsed["ENGINE"] != "django.db.backends.sqlite3":
+        return "Only SQLite and PostgreSQL can be used."
+    path = Path(parsed["NAME"])
+    if not path.is_absolute():
+        return "It has to name a file, as sqlite:////path/to/file."
+    return None if path.parent.is_dir() else f"{path.parent} is not a folder."
 
 
 def secret_key(data_dir: Path) -> str:
@@ -117,6 +116,24 @@ def secret_key(data_dir: Path) -> str:
     return secrets.token_urlsafe(50)
 
 
+POSTGRESQL = "django.db.backends.postgresql"
+POSTGRESQL_OPTIONS = {
+    "connect_timeout": 5,  # seconds; then the API says 503
+    "tcp_user_timeout": 10_000,  # milliseconds after which a peer that is silent is given up
+    # A process that is suspended must not hold up the others for longer than this (ms).
+    "options": "-c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
+}
+SQLITE_OPTIONS = {
+    # Take the write lock at BEGIN: a transaction that reads first and writes later could not
+    # wait for it and would fail as "locked".
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 5,  # seconds to wait for the lock; then the API says 503
+    # FULL, since a 201 is kept through a power cut too.
+    "init_command": (
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;"
+        "PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864;"
+    ),
+}
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 MIB = 1024 * 1024
 HOUR = 60 * 60  # in seconds

@@ -9,14 +9,16 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
-from django.db import models, transaction
-from django.db.models import Count, ExpressionWrapper, Q
+from django.db import connection, models, transaction
+from django.db.models import ExpressionWrapper, Q
+from django.db.models.constants import OnConflict
 from django.db.models.functions import Length, Now
 
 from executions.buffer import Write
 from executions.models import Execution, ExecutionQuerySet, OutputChunk
-from executions.transitions import end, transition
+from executions.prepared import Parameter, Prepared
+from executions.queue import find_claimable
+from executions.transitions import Ending, Transition
 
 Status = Execution.Status
 FailureReason = Execution.FailureReason
@@ -28,11 +30,53 @@ ENGINE_LOST_AFTER = 600
 WORKER_LOST = "The worker that ran it was lost: nobody renewed its lease."
 
 
-def _lease_end(seconds: float) -> ExpressionWrapper:
-    """`seconds` from now by the database's clock."""
-    return ExpressionWrapper(
-        Now() + datetime.timedelta(seconds=seconds), output_field=models.DateTimeField()
-    )
+def _held() -> ExecutionQuerySet:
+    return Execution.objects.held_under(Parameter("token")).filter(pk=Parameter("pk"))
+
+
+def _lost() -> ExecutionQuerySet:
+    return Execution.objects.lease_expired().filter(pk=Parameter("pk"))
+
+
+def _from_now(seconds: Any) -> ExpressionWrapper:
+    """So long from now by the database's clock."""
+    return ExpressionWrapper(Now() + seconds, output_field=models.DateTimeField())
+
+
+_CLAIM: dict[str, Any] = {
+    "worker": Parameter("worker"),
+    "lease_token": Parameter("token"),
+    "lease_expires_at": _from_now(Parameter("lease", models.DurationField())),
+}
+_claim = Transition(
+    lambda: Execution.objects.pending().filter(pk=Parameter("pk")),
+    status=Status.RUNNING,
+    engine=Parameter("engine"),
+    **_CLAIM,
+)
+_adopt = Transition(lambda: _lost().filter(lease_token=Parameter("old_token")), **_CLAIM)
+_ENDED: dict[str, Any] = {
+    name: Parameter(name) for name in ("status", "exit_code", "failure_reason", "error")
+}
+_CANCELLED: dict[str, Any] = {"status": Status.CANCELLED, "exit_code": Parameter("exit_code")}
+_finish = Ending(lambda: _held().filter(cancel_requested_at=None), **_ENDED)
+_finish_cancelled = Ending(lambda: _held().cancel_requested(), **_CANCELLED)
+_lose = Ending(lambda: _lost().filter(cancel_requested_at=None), **_ENDED)
+_lose_cancelled = Ending(lambda: _lost().cancel_requested(), **_CANCELLED)
+
+_note_progress = Prepared.update(
+    _held,
+    running_at=Parameter("running_at"),
+    output_size=Parameter("output_size"),
+    output_left_out=Parameter("output_left_out"),
+)
+_store_chunk = Prepared.insert(OutputChunk, on_conflict=OnConflict.IGNORE)
+
+_FIELDS = [field.attname for field in Execution._meta.concrete_fields]
+_read = Prepared.select(lambda: Execution.objects.filter(pk=Parameter("pk")).values_list(*_FIELDS))
+_cancelled = Prepared.select(
+    lambda: Execution.objects.running().cancel_requested().values_list("lease_token")
+)
 
 
 def claim_executions(
@@ -45,48 +89,35 @@ def claim_executions(
     seconds unless it is renewed. `engine` tells where their containers will be;
     None if they end with the worker.
     """
-    if limit < 1 or not Execution.objects.pending().exists():
-        return []
     claimed: list[tuple[Execution, uuid.UUID]] = []
-    with transaction.atomic():
-        while len(claimed) < limit and (execution := _next_pending()):
-            token = uuid.uuid4()
-            if transition(
-                Execution.objects.pending().filter(pk=execution.pk),
-                status=Status.RUNNING,
-                worker=worker,
-                engine=engine,
-                lease_token=token,
-                lease_expires_at=_lease_end(lease),
-            ):
-                claimed.append((execution, token))
+    terms = {"worker": worker, "engine": engine, "lease": datetime.timedelta(seconds=lease)}
+    with transaction.atomic(savepoint=False):
+        while len(claimed) < limit:
+            found, seen_all = find_claimable(limit - len(claimed))
+            batch = [(pk, uuid.uuid4()) for pk, _ in found]
+            batch = [(pk, token) for pk, token in batch if _claim(pk=pk, token=token, **terms)]
+            claimed += [(_get(pk), token) for pk, token in batch]
+            if seen_all or not batch:
+                break
     return claimed
 
 
-def _next_pending() -> Execution | None:
-    busy = (
-        Execution.objects.running()
-        .values("project_id")
-        .annotate(running=Count("pk"))
-        .filter(running__gte=settings.EXECUTION_PROJECT_CONCURRENCY)
-        .values("project_id")
-    )
-    return Execution.objects.pending().exclude(project_id__in=busy).order_by("id").first()
+def _get(pk: uuid.UUID) -> Execution:
+    [row] = _read.fetch(pk=pk)
+    return Execution.from_db(connection.alias, _FIELDS, row)
 
 
 def renew_leases(tokens: Sequence[uuid.UUID], *, lease: float) -> set[uuid.UUID]:
     """Make these claims hold for `lease` seconds from now; those that hold no more are returned."""
     held = Execution.objects.running().filter(lease_token__in=tokens)
-    if held.update(lease_expires_at=_lease_end(lease)) == len(tokens):
+    if held.update(lease_expires_at=_from_now(datetime.timedelta(seconds=lease))) == len(tokens):
         return set()
     return set(tokens) - set(held.values_list("lease_token", flat=True))
 
 
 def cancelled_claims(tokens: Sequence[uuid.UUID]) -> set[uuid.UUID]:
     """Which of these claims are on executions whose cancel was asked for."""
-    held = Execution.objects.running().filter(lease_token__in=tokens)
-    cancelled = held.cancel_requested().values_list("lease_token", flat=True)
-    return set(tokens) & set(cancelled)
+    return {token for (token,) in _cancelled.fetch()} & set(tokens)
 
 
 def record_progress(
@@ -101,21 +132,19 @@ def record_progress(
     The same write again changes nothing, so that a worker may repeat what it
     does not know to have been committed.
     """
-    chunks = OutputChunk.objects.filter(execution_id=execution_id)
-    with transaction.atomic():
-        held = Execution.objects.held_under(token).filter(pk=execution_id)
-        if not held.update(
-            running_at=running_at, output_size=write.size, output_left_out=write.left_out
+    progress = {"output_size": write.size, "output_left_out": write.left_out}
+    with transaction.atomic(savepoint=False):
+        if not _note_progress.execute(
+            pk=execution_id, token=token, running_at=running_at, **progress
         ):
             return False
         if write.discard is not None:
-            chunks.filter(offset__gte=write.discard[0], offset__lt=write.discard[1]).delete()
-        OutputChunk.objects.bulk_create(
-            (
-                OutputChunk(execution_id=execution_id, offset=offset, data=data)
-                for offset, data in write.pieces
-            ),
-            ignore_conflicts=True,
+            start, end = write.discard
+            chunks = OutputChunk.objects.filter(execution_id=execution_id)
+            chunks.filter(offset__gte=start, offset__lt=end).delete()
+        _store_chunk.execute_many(
+            {"execution_id": execution_id, "offset": offset, "data": data}
+            for offset, data in write.pieces
         )
     return True
 
@@ -136,13 +165,12 @@ def finish_execution(
     if failure_reason is None and exit_code != 0:
         failure_reason = FailureReason.EXIT_CODE
         error = f"The command ended with exit code {exit_code}."
-    return _end_running(
-        Execution.objects.held_under(token).filter(pk=execution_id),
-        exit_code=exit_code,
-        status=Status.FAILED if failure_reason else Status.COMPLETED,
-        failure_reason=failure_reason,
-        error=error,
-    )
+    this = {"pk": execution_id, "token": token, "exit_code": exit_code}
+    status = Status.FAILED if failure_reason else Status.COMPLETED
+    # As cancelled, if that was asked for before.
+    return _finish(
+        **this, status=status, failure_reason=failure_reason, error=error
+    ) or _finish_cancelled(**this)
 
 
 def release_claims(tokens: Sequence[uuid.UUID]) -> None:
@@ -161,17 +189,11 @@ def adopt_executions(
     """
     expired = Execution.objects.lease_expired().filter(engine=engine).exclude(lease_token__in=but)
     adopted = []
-    for execution in list(expired):
+    terms = {"worker": worker, "lease": datetime.timedelta(seconds=lease)}
+    for pk, old_token in list(expired.values_list("pk", "lease_token")):
         token = uuid.uuid4()
-        held = Execution.objects.lease_expired().held_under(execution.lease_token)
-        if transition(
-            held.filter(pk=execution.pk),
-            worker=worker,
-            lease_token=token,
-            lease_expires_at=_lease_end(lease),
-        ):
-            execution.refresh_from_db()
-            adopted.append((execution, token))
+        if _adopt(pk=pk, old_token=old_token, token=token, **terms):
+            adopted.append((_get(pk), token))
     return adopted
 
 
@@ -196,21 +218,12 @@ def fail_lost_executions(*, but: Sequence[uuid.UUID] = ()) -> int:
     expired = Execution.objects.lease_expired().exclude(lease_token__in=but)
     unadopted = Now() - datetime.timedelta(seconds=ENGINE_LOST_AFTER)
     lost = expired.filter(Q(engine=None) | Q(lease_expires_at__lt=unadopted))
+    ending = {
+        "status": Status.FAILED,
+        "failure_reason": FailureReason.WORKER_LOST,
+        "error": WORKER_LOST,
+    }
     return sum(
-        _end_running(
-            Execution.objects.lease_expired().filter(pk=pk),
-            exit_code=None,
-            status=Status.FAILED,
-            failure_reason=FailureReason.WORKER_LOST,
-            error=WORKER_LOST,
-        )
+        _lose(pk=pk, exit_code=None, **ending) or _lose_cancelled(pk=pk, exit_code=None)
         for pk in list(lost.values_list("pk", flat=True))
-    )
-
-
-def _end_running(execution: ExecutionQuerySet, *, exit_code: int | None, **ending: Any) -> bool:
-    """End it as cancelled if that was asked for before, and as `ending` says otherwise."""
-    uncancelled = execution.filter(cancel_requested_at=None)
-    return end(uncancelled, exit_code=exit_code, **ending) or end(
-        execution.cancel_requested(), exit_code=exit_code, status=Status.CANCELLED
     )

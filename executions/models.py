@@ -127,7 +127,6 @@ class Execution(models.Model):
     idempotency_key = models.CharField(
         max_length=64,
         null=True,
-        unique=True,
         help_text="SHA-256 of the caller and the key that they sent; null without a key.",
     )
     request_digest = models.CharField(
@@ -176,6 +175,11 @@ class Execution(models.Model):
                 name="execution_completed_with_zero",
                 condition=~Q(status="completed") | Q(exit_code=0),
             ),
+            models.UniqueConstraint(
+                name="execution_idempotency_key",
+                fields=["idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),  # most have none
+            ),
         ]
         indexes = [
             # A list, newest first, by any one of its filters …
@@ -183,7 +187,12 @@ class Execution(models.Model):
             models.Index(fields=["project_id", "status", "id"], name="execution_project_status"),
             models.Index(fields=["bead_id", "id"], name="execution_bead"),
             models.Index(fields=["status", "id"], name="execution_status"),
-            # … the projects that are busy, and the leases that have run out.
+            # … the projects that wait; those that are busy, and the leases that have run out.
+            models.Index(
+                fields=["project_id", "id"],
+                name="execution_pending",
+                condition=Q(status="pending"),
+            ),
             models.Index(
                 fields=["project_id", "lease_expires_at"],
                 name="execution_running",

@@ -14,9 +14,16 @@ from django.utils import timezone
 from executions import wakeup
 from executions.ids import new_id, time_of
 from executions.models import Execution, ExecutionQuerySet
-from executions.transitions import end
+from executions.prepared import Parameter
+from executions.transitions import Ending
 
 Status = Execution.Status
+
+_cancel_pending = Ending(
+    lambda: Execution.objects.pending().filter(pk=Parameter("pk")),
+    status=Status.CANCELLED,
+    cancel_requested_at=Parameter("now"),
+)
 
 
 class KeyReusedError(Exception):
@@ -105,12 +112,11 @@ def cancel_execution(execution: Execution) -> Execution:
     before its end ends as cancelled. Raises HasEndedError if it has completed
     or failed.
     """
-    this = Execution.objects.filter(pk=execution.pk)
     now = timezone.now()
-    if not end(this.pending(), status=Status.CANCELLED, cancel_requested_at=now):
-        with transaction.atomic():
-            if this.running().filter(cancel_requested_at=None).update(cancel_requested_at=now):
-                wakeup.ring_on_commit()
+    if not _cancel_pending(pk=execution.pk, now=now):
+        running = Execution.objects.running().filter(pk=execution.pk, cancel_requested_at=None)
+        if running.update(cancel_requested_at=now):
+            wakeup.ring_on_commit()
     execution.refresh_from_db()
     if execution.status in (Status.COMPLETED, Status.FAILED):
         raise HasEndedError

@@ -16,7 +16,7 @@ FailureReason = Execution.FailureReason
 # Bytes taken from an attempt at once.
 READ_SIZE = 256 * 1024
 
-# Seconds that output may wait for being stored: many pieces, and many executions, in one commit.
+# Seconds that news may wait for being stored: many pieces, and many executions, in one commit.
 STORE_INTERVAL = 0.15
 
 
@@ -42,9 +42,9 @@ class Supervision:
         self.attempt = attempt
         self.timeout = execution.timeout  # seconds
         self.output = output
-        self.store_at = 0.0  # when the unstored output is due, by the monotonic clock
+        self.store_at = 0.0  # when its news are due, by the monotonic clock
         self.running_at = execution.running_at
-        self.running_at_stored = self.running_at is not None
+        self.running_at_stored = True  # what there is of it
         self.ending_stored = False
         self.has_begun = is_adopted
         self.timeout_at: float | None = None  # by the monotonic clock; None until it is known
@@ -70,12 +70,12 @@ class Supervision:
     @property
     def next_due(self) -> float:
         """When it needs attention even if nothing happens, by the monotonic clock."""
-        if self.must_be_drained or (self.claim_holds and self.is_urgent):
+        if self.must_be_drained or self.is_due:
             return 0.0
         due = [self.kill_at]
         if self.timeout_at is not None:
             due.append(self.timeout_at)
-        if self.output.has_unstored:
+        if self.has_news:
             due.append(self.store_at)
         return min(due)
 
@@ -92,17 +92,20 @@ class Supervision:
     @property
     def has_news(self) -> bool:
         """Whether there is something that the database does not know."""
-        return self.claim_holds and (self.is_urgent or self.output.has_unstored)
+        return self.claim_holds and (
+            self.has_unstored_end or not self.running_at_stored or self.output.has_unstored
+        )
 
     @property
     def is_due(self) -> bool:
-        """Whether its news should be stored now. Output may wait for more to come."""
-        return self.has_news and (self.is_urgent or self.store_at <= time.monotonic())
+        """Whether its news should be stored now. All but its end may wait for more to come."""
+        return self.claim_holds and (
+            self.has_unstored_end or (self.has_news and self.store_at <= time.monotonic())
+        )
 
     @property
-    def is_urgent(self) -> bool:
-        began = self.running_at is not None and not self.running_at_stored
-        return began or (self.has_ended and not self.ending_stored)
+    def has_unstored_end(self) -> bool:
+        return self.has_ended and not self.ending_stored
 
     def follow(self) -> None:
         """Take what the attempt has to tell and to give."""
@@ -116,7 +119,9 @@ class Supervision:
         running_at = self.attempt.running_at or getattr(self.outcome, "running_at", None)
         if running_at is not None and self.timeout_at is None:
             self.has_begun = True
-            self.running_at = self.running_at or running_at
+            if self.running_at is None:
+                self._note_news()
+                self.running_at, self.running_at_stored = running_at, False
             elapsed = timezone.now() - running_at  # much, if it is adopted
             self.timeout_at = time.monotonic() + self.timeout - elapsed.total_seconds()
         if self.wants_output:
@@ -138,9 +143,12 @@ class Supervision:
         if data == b"":
             self.output_complete = True
         elif data and self.claim_holds:
-            if not self.output.has_unstored:
-                self.store_at = time.monotonic() + STORE_INTERVAL
+            self._note_news()
             self.output.add(data)
+
+    def _note_news(self) -> None:
+        if not self.has_news:
+            self.store_at = time.monotonic() + STORE_INTERVAL
 
     def enforce(self, *, grace: float) -> None:
         """Stop it if its time is over; kill it if it was asked to stop `grace` seconds ago."""
@@ -180,7 +188,7 @@ class Supervision:
 
     def mark_stored(self, write: Write) -> None:
         """`running_at` and `write` are in the database now; the last write with how it ended."""
-        self.running_at_stored = self.running_at is not None
+        self.running_at_stored = True
         self.ending_stored = write.is_last
         self.output.written()
         self.store_at = time.monotonic() + STORE_INTERVAL

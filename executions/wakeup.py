@@ -1,19 +1,117 @@
-"""How a worker hears of a commit at once: a bell beside the database.
+"""How a worker hears of a commit at once.
 
-Every worker waits on a named pipe of its own in a folder beside the SQLite
-file; whoever has committed something for workers writes a byte into each.
-Looking at the database every few milliseconds instead would wake idle
-machines all day long. A lost ring costs little: workers also look now and
-then unasked.
+Looking at the database every few milliseconds would wake idle machines all day
+long. Instead whoever has committed something for workers rings: on PostgreSQL
+with NOTIFY; on SQLite every worker waits on a named pipe of its own in a folder
+beside the file, and a byte is written into each. A lost ring costs little:
+workers also look now and then unasked.
 """
 
 import contextlib
 import os
+import selectors
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
+
+CHANNEL = "executions"
+
+
+def ring_on_commit() -> None:
+    """Wake every worker of this database once the current transaction is committed."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"NOTIFY {CHANNEL}")
+    else:
+        transaction.on_commit(ring_pipes, robust=True)
+
+
+def create_bell() -> "Bell":
+    """What one worker waits on. Use it as a context manager."""
+    return Listener() if connection.vendor == "postgresql" else NamedPipe()
+
+
+class Bell:
+    """A pipe that somebody writes to."""
+
+    def __enter__(self) -> Self:
+        self._readable, self._writable = self._open_pipe()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for descriptor in {self._readable, self._writable}:
+            os.close(descriptor)
+
+    def _open_pipe(self) -> tuple[int, int]:
+        readable, writable = os.pipe()
+        for descriptor in (readable, writable):
+            os.set_blocking(descriptor, False)
+        return readable, writable
+
+    def fileno(self) -> int:
+        """For `selectors`: readable once it was rung."""
+        return self._readable
+
+    def ring(self) -> None:
+        """Wake this worker alone. Made to be called by a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # full: it will wake
+            os.write(self._writable, b"!")
+
+    def clear(self) -> None:
+        """Forget the rings so far. To be called before each look at the database."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._readable, 4096):
+                pass
+
+
+class Listener(Bell):
+    """Rung by NOTIFY, on a connection of its own."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        # One descriptor for both of them.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._readable, selectors.EVENT_READ)
+        self._connection = connections.create_connection(connection.alias)
+        self._socket: int | None = None  # while it listens
+        self.clear()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._selector.close()
+        self._connection.close()
+        super().__exit__(*exc_info)
+
+    def fileno(self) -> int:
+        return self._selector.fileno()  # type: ignore[attr-defined,no-any-return]  # epoll or kqueue
+
+    def clear(self) -> None:
+        super().clear()
+        # Without the database it is silent; the next look tries again.
+        with contextlib.suppress(DatabaseError), self._connection.wrap_database_errors:
+            if self._socket is None:
+                self._listen()
+            else:
+                self._forget_notifications(self._socket)
+
+    def _listen(self) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+        self._socket = self._connection.connection.fileno()
+        self._selector.register(self._socket, selectors.EVENT_READ)
+
+    def _forget_notifications(self, socket: int) -> None:
+        try:
+            for _ in self._connection.connection.notifies(timeout=0):
+                pass
+        except Exception:
+            self._socket = None
+            self._selector.unregister(socket)
+            self._connection.close()
+            raise
 
 
 def _folder() -> Path:
@@ -24,13 +122,8 @@ def _pipes(folder: Path) -> Iterator[Path]:
     return (path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def ring_on_commit() -> None:
-    """Wake every worker once the current transaction is committed."""
-    transaction.on_commit(ring, robust=True)
-
-
-def ring() -> None:
-    """Wake every worker of this database. Never waits and never fails."""
+def ring_pipes() -> None:
+    """Wake every worker of this SQLite file. Never waits and never fails."""
     with contextlib.suppress(FileNotFoundError):
         for path in _pipes(_folder()):
             try:
@@ -42,10 +135,10 @@ def ring() -> None:
             os.close(pipe)
 
 
-class Bell:
-    """What one worker waits on. Use it as a context manager."""
+class NamedPipe(Bell):
+    """Rung by whoever finds it in the folder beside the SQLite file."""
 
-    def __enter__(self) -> "Bell":
+    def _open_pipe(self) -> tuple[int, int]:
         folder = _folder()
         folder.mkdir(exist_ok=True)
         self._remove_stale(folder)
@@ -53,28 +146,13 @@ class Bell:
         unopened = folder / f".{self._path.name}"
         os.mkfifo(unopened, mode=0o600)
         # Opened for writing too, so that it never reads as closed between two rings.
-        self._pipe = os.open(unopened, os.O_RDWR | os.O_NONBLOCK)
+        pipe = os.open(unopened, os.O_RDWR | os.O_NONBLOCK)
         unopened.rename(self._path)  # only now may others find it: unopened looks like stale
-        return self
+        return pipe, pipe
 
     def __exit__(self, *exc_info: object) -> None:
         self._path.unlink(missing_ok=True)
-        os.close(self._pipe)
-
-    def fileno(self) -> int:
-        """For `selectors`: readable once it was rung."""
-        return self._pipe
-
-    def ring(self) -> None:
-        """Wake this worker alone."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._pipe, b"!")
-
-    def clear(self) -> None:
-        """Forget the rings so far."""
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._pipe, 4096):
-                pass
+        super().__exit__(*exc_info)
 
     @staticmethod
     def _remove_stale(folder: Path) -> None:

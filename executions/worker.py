@@ -64,15 +64,15 @@ class Worker:
                 supervision.follow()
             self.enforce()
             try:
-                self.store()
+                self.commit()
                 self.hand_over()
                 self.dismiss()
                 self.renew()
                 self.sweep()
-                self.look()
             except (OperationalError, InterfaceError) as error:
                 logger.warning("The database failed, trying again: %s", error)
                 connection.close()
+                self.look_at = 0.0
                 time.sleep(DATABASE_RETRY)
         self.runner.close()
         logger.info("Worker %s has stopped.", self.name)
@@ -105,7 +105,6 @@ class Worker:
             due.append(self.grace_ends)
         ready = self.selector.select(max(min(due) - time.monotonic(), 0))
         if any(key.fileobj is self.bell for key, _ in ready):
-            self.bell.clear()
             self.look_at = 0.0
         talking = {key.data.token: key.data for key, _ in ready if key.data is not None}
         talking.update((t, each) for t, each in self.supervised.items() if each.must_be_drained)
@@ -122,24 +121,49 @@ class Worker:
                 supervision.kill()
             supervision.enforce(grace=grace)
 
-    def store(self) -> None:
-        """Write all news in one transaction as soon as some of them are due."""
-        if any(each.is_due for each in self.supervised.values()):
-            news = [each for each in self.supervised.values() if each.has_news]
-            with transaction.atomic():
-                stored = [(each, self.store_one(each)) for each in news]
-            for supervision, write in stored:
-                if write is not None:
-                    supervision.mark_stored(write)
-                else:
-                    self.lose(supervision)
+    def commit(self) -> None:
+        """Store what is new once some of it is due, and claim executions for the free places.
+
+        In one transaction, since each waits for the disk.
+        """
+        is_time = time.monotonic() >= self.look_at
+        if not is_time and not any(each.is_due for each in self.supervised.values()):
+            return
+        if is_time:
+            self.look_at = time.monotonic() + LOOK_INTERVAL
+            self.bell.clear()
+        news = [each for each in self.supervised.values() if each.has_news]
+        with transaction.atomic():
+            stored = [(each, self.store_one(each)) for each in news]
+            leaving = sum(write is None or write.is_last for _, write in stored)
+            cancelled = claims.cancelled_claims(list(self.supervised)) if is_time else set()
+            claimed = self.claim(leaving=leaving) if is_time or leaving else []
+        for supervision, write in stored:
+            if write is not None:
+                supervision.mark_stored(write)
+            else:
+                self.lose(supervision)
+        for token in cancelled:
+            self.supervised[token].stop(None, grace=settings.EXECUTION_GRACE_PERIOD)
+        for execution, token in claimed:
+            self.supervised[token] = self.start(execution, token)
+
+    def claim(self, *, leaving: int) -> list[tuple[Execution, uuid.UUID]]:
+        """As many as there are places; `leaving` are free with this transaction."""
+        if self.stopping:
+            return []
+        return claims.claim_executions(
+            worker=self.name,
+            limit=settings.WORKER_CONCURRENCY - len(self.supervised) + leaving,
+            lease=settings.WORKER_LEASE,
+            engine=self.runner.engine_id,
+        )
 
     def dismiss(self) -> None:
         """Let go of what is done with."""
         for supervision in [each for each in self.supervised.values() if each.is_done]:
             supervision.close(self.selector)
             del self.supervised[supervision.token]
-            self.look_at = 0.0
 
     def store_one(self, supervision: Supervision) -> Write | None:
         """What was stored, or None if the claim holds no more."""
@@ -201,28 +225,6 @@ class Worker:
         if time.monotonic() >= self.leftovers_at:
             self.runner.sweep(find_running)
             self.leftovers_at = time.monotonic() + LEFTOVERS_INTERVAL
-
-    def look(self) -> None:
-        """See what was asked for since the last look: cancels and new executions."""
-        if time.monotonic() < self.look_at:
-            return
-        self.look_at = time.monotonic() + LOOK_INTERVAL
-        if self.supervised:
-            for token in claims.cancelled_claims(list(self.supervised)):
-                self.supervised[token].stop(None, grace=settings.EXECUTION_GRACE_PERIOD)
-        if not self.stopping:
-            self.claim()
-
-    def claim(self) -> None:
-        """Start as many as there are places."""
-        claimed = claims.claim_executions(
-            worker=self.name,
-            limit=settings.WORKER_CONCURRENCY - len(self.supervised),
-            lease=settings.WORKER_LEASE,
-            engine=self.runner.engine_id,
-        )
-        for execution, token in claimed:
-            self.supervised[token] = self.start(execution, token)
 
     def start(self, execution: Execution, token: uuid.UUID) -> Supervision:
         try:

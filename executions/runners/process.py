@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from executions.runners import supervisor
 from executions.runners.base import Launch, Outcome, StartError
 from executions.runners.launch import pass_through
 from executions.runners.pipes import open_output_pipe
-from executions.runners.supervisor import LENGTH
+from executions.runners.supervisor import LENGTH, READY, REQUEST
 
 # Seconds that the supervisor has for taking a request over; it needs a few milliseconds.
 HANDOVER_TIMEOUT = 10
@@ -25,12 +26,17 @@ BASIC_ENVIRONMENT = ("PATH", "HOME", "LANG")
 
 
 class ProcessRunner:
-    """Starts commands through one `supervisor.py`, which ends them all if this process dies."""
+    """Starts commands through supervisors, which end them all if this process dies.
+
+    See `supervisor.py`. A supervisor whose command has ended rests until the next one.
+    """
 
     engine_id: str | None = None
 
     def __init__(self) -> None:
-        self._socket, self._process = start_supervisor()
+        self._socket, self._process = start_supervisors()
+        # Supervisors whose command has ended, with what is left to read of what they have told.
+        self._resting: deque[tuple[socket.socket, bytes]] = deque()
 
     def start(self, launch: Launch) -> "ProcessAttempt":
         request = {
@@ -41,19 +47,18 @@ class ProcessRunner:
         message = json.dumps(request).encode()
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
-                near, far = socket.socketpair()
-                ours.callback(near.close)
-                theirs.callback(far.close)
                 output, written = open_output_pipe()
                 ours.callback(os.close, output)
                 theirs.callback(os.close, written)
-                self._hand_over(far.fileno(), written)
-                near.settimeout(HANDOVER_TIMEOUT)
-                near.sendall(LENGTH.pack(len(message)) + message)
+                supervised_by = self._take_supervisor()
+                ours.callback(supervised_by.close)
+                supervised_by.settimeout(HANDOVER_TIMEOUT)
+                socket.send_fds(supervised_by, [REQUEST, LENGTH.pack(len(message))], [written])
+                supervised_by.sendall(message)
             except OSError as error:
                 raise StartError(f"No process can be started: {error}.") from error
             ours.pop_all()  # the attempt closes them
-        return ProcessAttempt(near, output)
+        return ProcessAttempt(supervised_by, output, rest=self._resting.append)
 
     def adopt(self, execution_id: str, *, skip: int) -> NoReturn:
         raise NotImplementedError("Processes end with their worker.")
@@ -62,19 +67,40 @@ class ProcessRunner:
         """Nothing is left behind: see `supervisor.py`."""
 
     def close(self) -> None:
+        while self._resting:
+            self._resting.popleft()[0].close()
         self._socket.close()
         self._process.wait()
 
-    def _hand_over(self, *descriptors: int) -> None:
-        try:
-            socket.send_fds(self._socket, [b"+"], descriptors)
-        except OSError:  # somebody has killed it; the commands that it started go on without it
-            self.close()
-            self._socket, self._process = start_supervisor()
-            socket.send_fds(self._socket, [b"+"], descriptors)
+    def _take_supervisor(self) -> socket.socket:
+        """The socket to one that is ready: an old one, or else a new one."""
+        for _ in range(len(self._resting)):
+            resting, unread = self._resting.popleft()
+            try:
+                is_gone = not (received := resting.recv(1))
+                unread += received
+            except BlockingIOError:
+                is_gone = False
+            except OSError:
+                is_gone = True
+            if is_gone:  # somebody has killed it
+                resting.close()
+            elif unread == READY:
+                return resting
+            else:  # it still removes a large folder
+                self._resting.append((resting, unread))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._socket, [b"+"], [theirs.fileno()])
+            except OSError:  # somebody has killed what forks them
+                self.close()
+                self._socket, self._process = start_supervisors()
+                socket.send_fds(self._socket, [b"+"], [theirs.fileno()])
+        return ours
 
 
-def start_supervisor() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def start_supervisors() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start `supervisor.py`; it ends when the socket is closed."""
     ours, theirs = socket.socketpair()
     with theirs:
@@ -92,11 +118,20 @@ def start_supervisor() -> tuple[socket.socket, subprocess.Popen[bytes]]:
 class ProcessAttempt:
     """A command under its supervisor."""
 
-    def __init__(self, supervisor: socket.socket, output: int) -> None:
+    def __init__(
+        self,
+        supervisor: socket.socket,
+        output: int,
+        *,
+        rest: Callable[[tuple[socket.socket, bytes]], None],
+    ) -> None:
+        """`rest` takes the socket to the supervisor when its command has ended."""
         self.running_at: datetime.datetime | None = None
         self.outcome: Outcome | None = None
         self._supervisor = supervisor
         self._supervisor.setblocking(False)
+        self._is_over = False  # as the supervisor says
+        self._rest = rest
         self._unread = b""
         self._output = output
 
@@ -134,8 +169,11 @@ class ProcessAttempt:
         self.stop(force=True)
 
     def close(self) -> None:
-        self._supervisor.close()
         os.close(self._output)
+        if self._is_over:
+            self._rest((self._supervisor, self._unread))
+        else:
+            self._supervisor.close()
 
     def _note(
         self,
@@ -146,8 +184,10 @@ class ProcessAttempt:
         if running_at is not None:
             self.running_at = datetime.datetime.fromtimestamp(running_at, datetime.UTC)
         elif error is not None:
+            self._is_over = True
             self._end(None, "start_error", error)
         else:
+            self._is_over = True
             self._end(exit_code)
 
     def _end(self, exit_code: int | None, reason: Any = None, error: str | None = None) -> None:

@@ -1,22 +1,23 @@
 """The processes between a worker and the commands that it starts.
 
 Run as a script by `ProcessRunner`, one for each worker. It is small, has one
-thread and holds nothing, so that it forks in a fraction of the time that the
-worker would need. For each command it forks once more: that supervisor starts
-the command, passes signals on to it and to all that descends from it, and
-reports how it ended.
+thread and holds nothing, and it forks supervisors. Each of them runs one command
+at a time and then the next: it starts the command, passes signals on to it and to
+all that descends from it, ends what it leaves behind, and reports how it ended.
 
-What it is for is the worker's death. A worker that is killed can't stop its
+What they are for is the worker's death. A worker that is killed can't stop its
 commands, and the operating system lets them run on. But every supervisor has a
 socket to the worker, which closes with it whatever it died of; then it kills
 everything below it. On Linux that includes daemons that left the process group
-(the supervisor is their subreaper), and a command whose supervisor is killed
-dies too (the parent-death signal). Elsewhere the process group is reached.
+(the supervisor is their subreaper), and what is below a supervisor that is killed
+comes to the process that forked it, and ends too. Elsewhere the process group is
+reached.
 
-On a supervisor's socket travel: to it the length of a JSON object in four bytes
-and that object (`argv`, `environment`, `workspace`), then a byte for each signal
-to send; from it JSON lines, either `{"error"}` or `{"running_at"}` (seconds
-since 1970) and later `{"exit_code"}`.
+On a supervisor's socket travel: to it a `REQUEST`, with the descriptor to write
+output to, the length of a JSON object in four bytes and that object (`argv`,
+`environment`, `workspace`), then a byte for each signal to send; from it JSON
+lines, either `{"error"}` or `{"running_at"}` (seconds since 1970) and later
+`{"exit_code"}`; then `READY`, once it can take another request.
 """
 
 import contextlib
@@ -39,10 +40,14 @@ from typing import Any
 import psutil
 
 # <linux/prctl.h>
-PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-# Precedes a request: the bytes that it has.
+# Begins a request: no signal has this number.
+REQUEST = b"\0"
+
+READY = b"!"
+
+# Precedes its JSON: the bytes that it has.
 LENGTH = struct.Struct("!I")
 
 # The worker decides when this ends.
@@ -53,9 +58,10 @@ KILL_INTERVAL = 0.01
 
 
 def main() -> None:
-    """Fork a supervisor for every pair (socket, output pipe) that comes in on standard input."""
+    """Fork a supervisor for every socket that comes in on standard input."""
     for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+        # By a handler, since commands would inherit what is ignored, and start with it.
+        signal.signal(number, lambda *_: None)
     child_ended = wake_on_child()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     supervisors: set[int] = set()
@@ -66,21 +72,20 @@ def main() -> None:
                 os.read(child_ended, 4096)
                 collect(supervisors)
             if worker.fileno() in ready:
-                message, received, _, _ = socket.recv_fds(worker, 1, 2)
+                message, received, _, _ = socket.recv_fds(worker, 1, 1)
                 if not message:
                     return
-                supervisors.add(fork_supervisor(received, unused=[worker.fileno(), child_ended]))
-                for descriptor in received:
-                    os.close(descriptor)
+                supervisors.add(fork_supervisor(*received, unused=[worker.fileno(), child_ended]))
+                os.close(*received)
 
 
-def fork_supervisor(received: list[int], *, unused: list[int]) -> int:
+def fork_supervisor(received: int, *, unused: list[int]) -> int:
     pid = os.fork()
     if pid == 0:
         for descriptor in unused:
             os.close(descriptor)
         try:
-            Supervisor(socket.socket(fileno=received[0]), received[1]).run()
+            Supervisor(socket.socket(fileno=received)).run()
         except BaseException:
             traceback.print_exc()  # `os._exit` would swallow it
         finally:
@@ -111,26 +116,48 @@ def collect(supervisors: set[int]) -> None:
 
 
 class Supervisor:
-    """Looks after one command. `output` is the descriptor that it writes to."""
+    """Looks after one command at a time."""
 
-    def __init__(self, worker: socket.socket, output: int) -> None:
+    def __init__(self, worker: socket.socket) -> None:
         self.worker = worker
-        self.output = output
         self.command = 0  # its process id; also that of its group
         self.exit_code: int | None = None
 
     def run(self) -> None:
+        """Return when the worker is gone."""
         child_ended = wake_on_child()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        request = self.receive_request()
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self.worker, 1, 1)
+            if not message:
+                return
+            if message == REQUEST:  # else a signal for what had just ended
+                with contextlib.suppress(EOFError):
+                    self.run_command(self.receive_request(), *descriptors, child_ended=child_ended)
+                with contextlib.suppress(OSError):
+                    self.worker.sendall(READY)
+
+    def receive_request(self) -> Any:
+        (length,) = LENGTH.unpack(self.receive(LENGTH.size))
+        return json.loads(self.receive(length))
+
+    def receive(self, size: int) -> bytes:
+        """So many bytes. Raises EOFError if the worker dies before it has sent them."""
+        received = self.worker.recv(size, socket.MSG_WAITALL)
+        if len(received) < size:
+            raise EOFError
+        return received
+
+    def run_command(self, request: Any, output: int, *, child_ended: int) -> None:
+        self.exit_code = None
         with temporary_folder(unless=request["workspace"]) as folder:
             try:
-                self.start(request["argv"], request["environment"], folder)
+                self.start(request["argv"], request["environment"], folder, output)
             except (OSError, ValueError) as error:
                 self.report(error=explain(error, request["argv"][0], folder))
                 return
             finally:
-                os.close(self.output)
+                os.close(output)
             try:
                 self.report(running_at=time.time())
                 self.supervise(child_ended)
@@ -138,20 +165,16 @@ class Supervisor:
                 self.end_everything()
             self.report(exit_code=self.exit_code)
 
-    def receive_request(self) -> Any:
-        (length,) = LENGTH.unpack(self.worker.recv(LENGTH.size, socket.MSG_WAITALL))
-        return json.loads(self.worker.recv(length, socket.MSG_WAITALL))
-
-    def start(self, argv: list[str], environment: dict[str, str], folder: str) -> None:
+    def start(self, argv: list[str], environment: dict[str, str], folder: str, output: int) -> None:
+        # Nothing is done between fork and exec, so that Python can take vfork, which is quicker.
         process = subprocess.Popen(
             argv,
             env=environment,
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=self.output,
-            stderr=self.output,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
-            preexec_fn=become_command,  # safe: this process has one thread
         )
         self.command = process.pid
         process.returncode = 0  # `reap` waits for it: Popen must not
@@ -233,13 +256,6 @@ def prctl(option: int, value: int) -> None:
     """Linux's prctl(2); nothing elsewhere."""
     if sys.platform == "linux":
         LIBC.prctl(option, value, 0, 0, 0)
-
-
-def become_command() -> None:
-    """What a new process does before it becomes the command: it would inherit what is ignored."""
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_DFL)
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 LIBC = ctypes.CDLL(None)

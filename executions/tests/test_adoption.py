@@ -42,14 +42,14 @@ def test_a_worker_at_the_same_engine_adopts_it_once(left):
 
 
 def test_of_two_workers_that_have_seen_it_one_adopts_it(left, monkeypatch):
-    original, rivals = claims.transition, []
+    original, rivals = claims._adopt, []
 
-    def be_late(*args, **changes):
-        monkeypatch.setattr(claims, "transition", original)
+    def be_late(**values):
+        monkeypatch.setattr(claims, "_adopt", original)
         rivals.extend(adopt(worker="rival"))
-        return original(*args, **changes)
+        return original(**values)
 
-    monkeypatch.setattr(claims, "transition", be_late)
+    monkeypatch.setattr(claims, "_adopt", be_late)
 
     assert adopt() == []
     assert [each.worker for each, _ in rivals] == ["rival"]

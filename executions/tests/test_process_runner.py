@@ -48,19 +48,28 @@ class Followed:
         return self.attempt.outcome
 
 
+def launch(runner, argv, workspace=None, **environment):
+    launch = Launch(
+        execution_id="1",
+        claim="1",
+        argv=argv,
+        environment={"PATH": os.defpath, **environment},
+        workspace=workspace,
+    )
+    return Followed(runner.start(launch))
+
+
+def run(runner, script):
+    """A shell's script; whoever calls this closes the attempt."""
+    return launch(runner, ["sh", "-c", script])
+
+
 @pytest.fixture
 def start(runner):
     started = []
 
-    def start(*argv, workspace=None, **environment):
-        launch = Launch(
-            execution_id="1",
-            claim="1",
-            argv=argv,
-            environment={"PATH": os.defpath, **environment},
-            workspace=workspace,
-        )
-        started.append(Followed(runner.start(launch)))
+    def start(*argv, **options):
+        started.append(launch(runner, argv, **options))
         return started[-1]
 
     yield start
@@ -89,8 +98,12 @@ def test_every_byte_comes_through(start):
     assert followed.output == bytes(range(256)) * 20000
 
 
-def test_a_signal_is_128_and_its_number(start):
-    assert shell(start, "kill -SEGV $$").end().exit_code == 128 + signal.SIGSEGV
+@pytest.mark.parametrize("name", ["SEGV", "INT", "TERM", "HUP", "PIPE"])
+def test_a_signal_is_128_and_its_number(start, name):
+    """None of them is ignored from the start, as it may be by those who start the command."""
+    number = getattr(signal, f"SIG{name}")
+
+    assert shell(start, f"kill -{name} $$; sleep 1").end().exit_code == 128 + number
 
 
 def test_arguments_reach_the_command_as_they_are(start):
@@ -216,6 +229,44 @@ def test_a_runner_goes_on_when_its_supervisor_was_killed(runner, start):
 
     assert shell(start, "exit 4").end().exit_code == 4
     assert running.end().exit_code == 0
+
+
+def supervisor_of(followed):
+    """The process id of the supervisor of a command that prints it."""
+    followed.end()
+    followed.attempt.close()
+    return int(followed.output)
+
+
+def test_a_supervisor_takes_one_command_after_the_other(runner):
+    supervisors = {supervisor_of(run(runner, "echo $PPID")) for _ in range(5)}
+    assert len(supervisors) == 1
+
+    both = [run(runner, "echo $PPID; sleep 0.3") for _ in range(2)]
+    assert len({supervisor_of(each) for each in both} | supervisors) == 2
+
+
+def test_a_signal_for_what_has_ended_does_not_reach_the_next(runner):
+    first = run(runner, "echo $PPID")
+    first.end()
+    first.attempt.stop(force=True)
+    supervisor = supervisor_of(first)
+
+    assert supervisor_of(run(runner, "echo $PPID; sleep 0.3")) == supervisor
+
+
+def test_a_supervisor_that_is_killed_while_it_rests_is_replaced(runner):
+    supervisor = supervisor_of(run(runner, "echo $PPID"))
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for(lambda: not is_alive(supervisor))
+
+    assert supervisor_of(run(runner, "echo $PPID")) != supervisor
+
+
+def test_a_supervisor_that_still_removes_a_folder_holds_nobody_up(runner):
+    supervisor = supervisor_of(run(runner, "echo $PPID; seq 30000 | xargs touch"))
+
+    assert supervisor_of(run(runner, "echo $PPID")) != supervisor
 
 
 WORKER = """

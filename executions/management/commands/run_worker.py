@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from executions.launching import create_runner, find_runner_fault
-from executions.wakeup import Bell
+from executions.wakeup import create_bell
 from executions.worker import Worker
 
 DESCRIPTORS = 16 * 1024
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         # A few descriptors for each execution, and the usual soft limit is 1024.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, DESCRIPTORS)), hard))
-        with Bell() as bell:
+        with create_bell() as bell:
             worker = Worker(create_runner(), bell, name=name)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: worker.stop())
