@@ -74,9 +74,9 @@ def database(url: str, *, data_dir: Path) -> dict[str, Any]:
         SETTINGS_ERRORS["DATABASE_URL"] = [fault]
         parsed = dj_database_url.parse(embedded, conn_max_age=None)
     if parsed["ENGINE"] == POSTGRESQL:
-        return parsed | {"OPTIONS": POSTGRESQL_OPTIONS | parsed.get("OPTIONS", {})}
+        return {**parsed, "OPTIONS": POSTGRESQL_OPTIONS | parsed.get("OPTIONS", {})}
     # A file for the tests, since they also write from several threads and processes.
-    return parsed | {"OPTIONS": SQLITE_OPTIONS, "TEST": {"NAME": str(data_dir / "test.sqlite3")}}
+    return {**parsed, "OPTIONS": SQLITE_OPTIONS, "TEST": {"NAME": str(data_dir / "test.sqlite3")}}
 
 
 def fault_of_database(parsed: Any) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from django.db import connection
 
 from executions.runners.launch import split_command
 
@@ -65,6 +66,12 @@ def _check_meaning() -> Iterator[CheckMessage]:
             yield _error("EXECUTION_ENV", f"{variable!r} is not the name of a variable.")
     if settings.EXECUTION_RUNNER == "docker" and not settings.EXECUTION_IMAGE:
         yield _error("EXECUTION_IMAGE", "Containers need the name of an image.")
+    if connection.vendor == "postgresql":
+        driver: Any = connection.Database  # type: ignore[attr-defined]  # psycopg
+        try:
+            driver.conninfo.make_conninfo(**settings.DATABASES["default"]["OPTIONS"])
+        except driver.ProgrammingError as error:
+            yield _error("DATABASE_URL", f"It has an {str(error).strip()}.")
     workspaces = settings.EXECUTION_WORKSPACES
     if workspaces is not None and not workspaces.is_dir():
         yield _error("EXECUTION_WORKSPACES", f"{workspaces} is not a folder.")

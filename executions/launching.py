@@ -45,11 +45,17 @@ def find_runner_fault() -> str | None:
 def identify_installation() -> str:
     """The same for all workers of this database, and for no worker of another."""
     identity = Installation.objects.get().pk
+    # A copy, such as a backup that is tried out, is another installation: it lies elsewhere.
     if connection.vendor == "sqlite":
-        # A copy of the file, such as a backup that is tried out, is another installation.
-        place = Path(connection.settings_dict["NAME"]).resolve()
-        identity = uuid.uuid5(identity, str(place))
-    return str(identity)
+        place = str(Path(connection.settings_dict["NAME"]).resolve())
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT system_identifier || '/' || oid FROM pg_control_system(), pg_database "
+                "WHERE datname = current_database()"
+            )
+            [place] = cursor.fetchone()
+    return str(uuid.uuid5(identity, place))
 
 
 def build_launch(execution: Execution, token: uuid.UUID) -> Launch:

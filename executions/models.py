@@ -33,7 +33,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
 
     def lease_expired(self) -> Self:
         # By the database's clock, since many machines share the leases.
-        return self.running().filter(lease_expires_at__lt=Now())
+        return self.running().filter(lease_expires_at__lte=Now())
 
     def cancel_requested(self) -> Self:
         return self.filter(cancel_requested_at__isnull=False)

@@ -47,7 +47,7 @@ class Prepared:
         """What `QuerySet.update` does with these changes."""
 
         def compiler() -> SQLCompiler:
-            query = build().query.chain(UpdateQuery)  # type: ignore[call-overload]
+            query: Any = build().query.chain(UpdateQuery)
             query.add_update_values(changes)
             query.clear_select_clause()
             return query.get_compiler(DEFAULT_DB_ALIAS)

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count
 
+from executions import wakeup
 from executions.models import Execution
 from executions.prepared import Prepared
 
@@ -88,7 +89,10 @@ def _read_heads() -> list[Waiting]:
 
 
 def _lock(found: list[Waiting]) -> list[Waiting]:
+    """Those of them that nobody else is claiming or cancelling at the moment."""
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, [list(column) for column in zip(*found, strict=True)])
         locked = {pk for (pk,) in cursor.fetchall()}
+    if settings.EXECUTION_PROJECT_CONCURRENCY > 1:
+        wakeup.ring_on_commit()  # whoever has passed these projects over meanwhile
     return [each for each in found if each[0] in locked]

@@ -15,9 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import IntegrityError, transaction
-from django.db.models import F, Value
-from django.db.models.functions import Greatest
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import Throttled
 
@@ -53,6 +51,7 @@ def limit_logins(view: Callable[..., Any]) -> Callable[..., Any]:
         if request.method != "POST":
             return view(request, *args, **kwargs)
         count, seconds = settings.THROTTLE_LOGINS
+        Allowance.objects.filter(full_at__lt=time.time()).delete()  # whole ones: as good as none
         network = _network(audit.address_of(request))
         name_there = f"login {network} {request.POST.get('username', '').lower()}"
         wait = take(f"login {network}", (5 * count, seconds)) or take(name_there, (count, seconds))
@@ -73,12 +72,21 @@ def limit_logins(view: Callable[..., Any]) -> Callable[..., Any]:
     return login
 
 
+# One statement decides, so that of two at once only one gets the last.
+TAKE = """
+    INSERT INTO executions_allowance AS kept (key, full_at) VALUES (%s, %s)
+    ON CONFLICT (key) DO UPDATE
+    SET full_at = CASE WHEN kept.full_at > %s THEN kept.full_at ELSE %s END + %s
+    WHERE kept.full_at <= %s
+"""
+
+
 def take(key: str, rate: Rate) -> float:
     """Take one from an allowance: 0, or after how many seconds there is one again.
 
-    The generic cell rate algorithm: all that is kept is when the allowance is whole again. One
-    conditional UPDATE decides, so of two at once only one gets the last. By the clock of this
-    machine: with several whose clocks differ, the allowance is as inexact as they are.
+    The generic cell rate algorithm: all that is kept is when the allowance is whole again. By the
+    clock of this machine: with several whose clocks differ, the allowance is as inexact as they
+    are.
     """
     count, seconds = rate
     step = seconds / count
@@ -86,20 +94,13 @@ def take(key: str, rate: Rate) -> float:
     while True:
         now = time.time()
         latest = now + seconds - step  # whole again by then, it has room for one more
-        taken = Allowance.objects.filter(pk=pk, full_at__lte=latest).update(
-            full_at=Greatest(F("full_at"), Value(now)) + step
-        )
-        if taken:
-            return 0
-        if (known := Allowance.objects.filter(pk=pk).first()) is not None:
-            return max(known.full_at - latest, 0.001)
-        Allowance.objects.filter(full_at__lt=now).delete()  # whole ones are as good as none
-        try:
-            with transaction.atomic():
-                Allowance.objects.create(pk=pk, full_at=now + step)
-        except IntegrityError:
-            continue  # somebody else was first
-        return 0
+        with connection.cursor() as cursor:
+            cursor.execute(TAKE, [pk, now + step, now, now, step, latest])
+            if cursor.rowcount == 1:
+                return 0
+        full_at = Allowance.objects.values_list("full_at", flat=True).filter(pk=pk).first()
+        if full_at is not None and full_at > latest:
+            return full_at - latest
 
 
 def _digest(key: str) -> str:

@@ -86,7 +86,7 @@ class Listener(Bell):
         super().__exit__(*exc_info)
 
     def fileno(self) -> int:
-        return self._selector.fileno()  # type: ignore[attr-defined,no-any-return]  # epoll or kqueue
+        return self._selector.fileno()  # it is epoll or kqueue
 
     def clear(self) -> None:
         super().clear()

@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 from executions.claims import claim_executions
 from executions.models import Execution
 from executions.services import start_execution
+from executions.tests.databases import Database
 from executions.tests.engine import IMAGE, Engine, find_lack, make_image
 from executions.tests.installation import Installation
 
@@ -72,11 +73,11 @@ def claimed(execution):
 
 
 @pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory) -> Path:
-    """The file of an empty database, to be copied: migrating takes seconds."""
-    installation = Installation(tmp_path_factory.mktemp("template"))
-    installation.manage("migrate", "--verbosity", "0")
-    return installation.database
+def migrated_database(tmp_path_factory) -> Iterator[Database]:
+    """An empty database, to be copied: migrating takes seconds."""
+    with Installation(tmp_path_factory.mktemp("template")) as installation:
+        installation.manage("migrate", "--verbosity", "0")
+        yield installation.database
 
 
 @pytest.fixture(scope="session")

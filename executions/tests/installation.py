@@ -1,10 +1,8 @@
 """A whole service for a test: its own folder, port and processes."""
 
 import os
-import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +14,8 @@ from typing import Any, Self, TypeVar
 import psutil
 import requests
 from django.conf import settings
+
+from executions.tests.databases import Database, describe_database
 
 T = TypeVar("T")
 
@@ -36,14 +36,23 @@ def wait_for(look: Callable[[], T | None], *, timeout: float = 30) -> T:
 
 
 class Installation:
-    """Use it as a context manager: what it started is killed at the end."""
+    """Use it as a context manager: what it started is killed at the end.
 
-    def __init__(self, data_dir: Path, *, template: Path | None = None) -> None:
-        data_dir.mkdir(exist_ok=True)
+    Outside it has no database, unless it is given somebody else's.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        template: Database | None = None,
+        database: Database | None = None,
+    ) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir = data_dir
-        self.database = data_dir / "executions.sqlite3"
-        if template is not None:
-            shutil.copy(template, self.database)
+        self.template = template
+        self.owns_database = database is None
+        self.database = database or describe_database(data_dir)
         with closing(socket.create_server(("127.0.0.1", 0))) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -51,6 +60,7 @@ class Installation:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
             "DATA_DIR": str(data_dir),
+            "DATABASE_URL": self.database.url,
             "PORT": str(self.port),
             "OPEN_ACCESS": "on",
             "PYTHONUNBUFFERED": "1",
@@ -58,9 +68,11 @@ class Installation:
 
     def sibling(self) -> Self:
         """Another one on the same data, with a port of its own."""
-        return type(self)(self.data_dir)
+        return type(self)(self.data_dir, database=self.database)
 
     def __enter__(self) -> Self:
+        if self.owns_database:
+            self.database.create(self.template)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -69,6 +81,8 @@ class Installation:
                 below.kill()
             process.kill()
             process.wait()
+        if self.owns_database:
+            self.database.drop()
 
     def manage(self, *arguments: str, **environment: str) -> str:
         """What `manage.py` prints. Fails if it fails."""
@@ -119,11 +133,15 @@ class Installation:
             return False
 
     def suspend(self, process: "subprocess.Popen[bytes]") -> None:
-        """SIGSTOP, but not in a transaction: it would hold SQLite's one lock all the while."""
-        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=30)) as database:
-            database.execute("BEGIN IMMEDIATE")
-            process.send_signal(signal.SIGSTOP)
-            wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        """SIGSTOP, but not in a transaction: others would have to wait for its locks."""
+        is_between = False
+        while not is_between:
+            with self.database.locked():
+                process.send_signal(signal.SIGSTOP)
+                wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+                is_between = not self.database.has_waiting()
+                if not is_between:
+                    process.send_signal(signal.SIGCONT)
 
     def post(self, project_id: str = "p", bead_id: str = "b", **fields: Any) -> dict[str, Any]:
         answer = requests.post(

@@ -3,13 +3,12 @@
 import datetime
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 
 from executions import claims
-from executions.launching import identify_installation
-from executions.models import Execution, Installation
+from executions.models import Execution
 from executions.services import get_execution
+from executions.tests.installation import Installation
 
 
 @pytest.fixture
@@ -91,10 +90,18 @@ def test_only_what_runs_is_live(left):
     assert claims.running_among(asked) == set()
 
 
-def test_a_copied_database_is_another_installation(db, monkeypatch, tmp_path):
-    assert Installation.objects.count() == 1
-    here = identify_installation()
+IDENTIFY = """
+from executions.launching import identify_installation
+print(identify_installation())
+"""
 
-    assert identify_installation() == here
-    monkeypatch.setitem(connection.settings_dict, "NAME", str(tmp_path / "copy"))
-    assert identify_installation() != here
+
+def test_a_copied_database_is_another_installation(installation, migrated_database, tmp_path):
+    with Installation(tmp_path / "copy", template=migrated_database) as copy:
+        here, again, there = (
+            each.manage("shell", "-v0", "-c", IDENTIFY)
+            for each in (installation, installation.sibling(), copy)
+        )
+
+    assert here == again
+    assert here != there

@@ -1,6 +1,8 @@
 """Every change of status by a worker, also of two at once."""
 
+import threading
 import uuid
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,7 +10,9 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from executions import claims
+from executions.ids import new_id, time_of
 from executions.models import Execution, OutputChunk
+from executions.queue import find_claimable
 from executions.services import start_execution
 from executions.tests.helpers import write_output
 
@@ -168,10 +172,35 @@ def test_many_claims_at_once_take_each_execution_once(settings):
     for _ in range(20):
         start_execution(project_id="p", bead_id="b")
 
-    taken = at_once(*[lambda: claim(limit=4)] * 8)
+    def claim_all():
+        claimed = []
+        while Execution.objects.pending().exists():  # whom another passes over is not forgotten
+            claimed += claim(limit=4)
+        return claimed
+
+    taken = at_once(*[claim_all] * 8)
 
     claimed = [execution.pk for batch in taken for execution in batch]
     assert len(claimed) == len(set(claimed)) == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_at_no_moment_more_of_a_project_run_than_may(settings):
+    settings.EXECUTION_PROJECT_CONCURRENCY = 2
+    for number in range(60):
+        start_execution(project_id="pq"[number % 2], bead_id="b")
+
+    def work():
+        most = 0
+        while Execution.objects.pending().exists():
+            claimed = claims.claim_executions(worker="w", limit=3, lease=30)
+            of_each = Counter(Execution.objects.running().values_list("project_id", flat=True))
+            most = max([most, *of_each.values()])
+            for execution, token in claimed:
+                claims.finish_execution(execution.pk, token=token, exit_code=0)
+        return most
+
+    assert max(at_once(*[work] * 6)) == 2
 
 
 @pytest.mark.django_db(transaction=True)
@@ -182,6 +211,40 @@ def test_many_claims_at_once_keep_to_one_of_a_project():
     taken = at_once(*[lambda: claim(limit=4)] * 8)
 
     assert sum(len(batch) for batch in taken) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_older_one_that_was_committed_later_is_not_claimed_beside_its_project_s(monkeypatch):
+    """Ids are made before commits, so what a claim does not see yet may be older than what it does.
+
+    Another claim that does see it must not take it beside the first one's.
+    """
+    older_id = new_id()
+    newer = start_execution(project_id="p", bead_id="newer")
+    found, claimed_too = threading.Event(), threading.Event()
+
+    def find_and_wait(limit):
+        result = find_claimable(limit)
+        if threading.current_thread() is not threading.main_thread():
+            found.set()
+            claimed_too.wait(1)  # SQLite lets the other wait for this one's commit
+        return result
+
+    monkeypatch.setattr(claims, "find_claimable", find_and_wait)
+
+    def claim_beside():
+        found.wait(10)
+        moment = time_of(older_id)
+        older = {"id": older_id, "project_id": "p", "bead_id": "older", "timeout": 1}
+        Execution.objects.create(**older, started_at=moment)
+        claimed = claim()
+        claimed_too.set()
+        return claimed
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lambda: at_once(claim)[0])
+        assert claim_beside() == []
+        assert first.result() == [newer]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import socket
-import sqlite3
 import sys
 import threading
 import time
@@ -308,9 +307,7 @@ def test_50_executions_writing_at_once_lose_nothing(service, worker):
         assert get(service, each).content == expected
     assert slowest < 5
     # Few commits: far fewer chunks than lines.
-    with sqlite3.connect(service.database) as database:
-        [(chunks,)] = database.execute("select count(*) from executions_outputchunk")
-    database.close()
+    [(chunks,)] = service.database.query("SELECT count(*) FROM executions_outputchunk")
     assert chunks < 50 * 1000 / 4
 
 

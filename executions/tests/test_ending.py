@@ -1,7 +1,6 @@
 """How executions are ended: cancel, timeout, shutdown; with real processes and signals."""
 
 import signal
-import sqlite3
 import time
 from datetime import datetime
 
@@ -200,9 +199,7 @@ def test_a_database_that_is_gone_for_20_seconds_is_waited_for(service):
     waiting = service.post("other", context="echo other")
     service.wait_for_end(waiting)
 
-    other = sqlite3.connect(service.database, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
+    with service.database.locked():
         began = time.monotonic()
         refused = requests.post(
             f"{service.url}/executions/", json={"project_id": "p", "bead_id": "b"}, timeout=60
@@ -211,8 +208,6 @@ def test_a_database_that_is_gone_for_20_seconds_is_waited_for(service):
         assert int(refused.headers["Retry-After"]) > 0
         assert requests.get(f"{service.url}/executions/", timeout=5).status_code == 200
         time.sleep(max(0, 20 - (time.monotonic() - began)))
-    finally:
-        other.close()
 
     ended = service.wait_for_end(running)
     assert (ended["status"], ended["output"]) == ("completed", "1\n2\n3\n4\n5\n")

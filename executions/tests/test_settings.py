@@ -87,7 +87,10 @@ def test_a_caller_can_not_choose_the_program(tmp_path, command):
 @pytest.mark.parametrize(
     "url",
     [
-        "postgres://u:secret@localhost/x",
+        "postgres://u:secret@localhost",
+        "postgres://u:secret@localhost:port/x",
+        "postgres://u:secret@localhost/x?no_such_option=1",
+        "mysql://u:secret@localhost/x",
         "sqlite://:memory:",
         "sqlite:///relative",
         "sqlite:////no/such/folder/x",
