@@ -92,10 +92,11 @@ class Listener(Bell):
         super().clear()
         # Without the database it is silent; the next look tries again.
         with contextlib.suppress(DatabaseError), self._connection.wrap_database_errors:
+            if self._socket is not None:
+                self._forget_notifications(self._socket)
+        with contextlib.suppress(DatabaseError):
             if self._socket is None:
                 self._listen()
-            else:
-                self._forget_notifications(self._socket)
 
     def _listen(self) -> None:
         with self._connection.cursor() as cursor:

@@ -1,5 +1,6 @@
-"""What several tests do: executions without a worker, and users."""
+"""What several tests do: executions without a worker, users, and a worker that only wakes."""
 
+import sys
 import uuid
 from typing import Any
 
@@ -8,6 +9,7 @@ from django.contrib.auth.models import Group, User
 from executions import claims
 from executions.buffer import CHUNK_SIZE, Write
 from executions.models import Execution, ProjectLimit
+from executions.tests.installation import Installation, wait_for
 
 
 def write_output(
@@ -35,3 +37,25 @@ def make_user(name: str, *roles: str, projects: list[str] | None = None, **field
     if projects is not None:
         ProjectLimit.objects.create(user=user, projects=projects)
     return user
+
+
+DEAF_BUT_FOR_THE_BELL = """
+import django
+django.setup()
+from django.core.management import call_command
+from executions import worker
+worker.LOOK_INTERVAL = worker.SWEEP_INTERVAL = 1000
+call_command("run_worker", name="w")
+"""
+
+
+def start_deaf_worker(service: Installation) -> None:
+    """A worker that looks at the database only when a bell tells it to."""
+    service.start(
+        *(sys.executable, "-c", DEAF_BUT_FOR_THE_BELL),
+        DJANGO_SETTINGS_MODULE="config.settings",
+        EXECUTION_COMMAND="sh -c 'eval \"$CONTEXT\"'",
+        WORKER_LEASE="3000",
+        WORKER_HEARTBEAT="1000",
+    )
+    wait_for(lambda: "Worker w is ready" in service.printed)

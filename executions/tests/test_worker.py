@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import requests
 
+from executions.tests.helpers import start_deaf_worker
 from executions.tests.installation import descendants, interrupt, is_alive, wait_for
 
 
@@ -38,26 +39,8 @@ def test_the_default_command_reports_what_it_was_given(service):
     assert ended["output"] == "project -p\nbead --help\ncontext {brace} %s\\n $(id)\n"
 
 
-# A worker that looks at the database only when a bell tells it to.
-DEAF_BUT_FOR_THE_BELL = """
-import django
-django.setup()
-from django.core.management import call_command
-from executions import worker
-worker.LOOK_INTERVAL = worker.SWEEP_INTERVAL = 1000
-call_command("run_worker", name="w")
-"""
-
-
 def test_a_worker_wakes_at_a_commit_and_not_at_a_poll(service):
-    service.start(
-        *(sys.executable, "-c", DEAF_BUT_FOR_THE_BELL),
-        DJANGO_SETTINGS_MODULE="config.settings",
-        EXECUTION_COMMAND="sh -c 'eval \"$CONTEXT\"'",
-        WORKER_LEASE="3000",
-        WORKER_HEARTBEAT="1000",
-    )
-    wait_for(lambda: "Worker w is ready" in service.printed)
+    start_deaf_worker(service)
 
     for _ in range(5):
         assert service.wait_for_end(service.post(context="true"))["status"] == "completed"
