@@ -2,7 +2,7 @@
 
 import logging
 import re
-import uuid
+import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
 
@@ -16,8 +16,8 @@ _current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 def begin(sent: str | None) -> str:
     """The id of this request from here on: the caller's own if it is a short plain word."""
-    request_id = sent if re.fullmatch(r"[\w.-]{1,64}", sent or "", re.ASCII) else None
-    request_id = request_id or uuid.uuid4().hex
+    request_id = sent if sent and re.fullmatch(r"[\w.-]{1,64}", sent, re.ASCII) else None
+    request_id = request_id or secrets.token_hex(16)
     _current.set(request_id)
     return request_id
 

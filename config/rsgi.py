@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote_to_bytes
 
 from django.core import signals
@@ -26,6 +26,7 @@ from granian.rsgi import ProtocolClosed
 
 from config.request_ids import HEADER, begin
 from config.wsgi import application
+from executions.fast import FastCalls
 
 # More threads only wait for each other: for the interpreter, and for SQLite's one writer.
 THREADS = 4
@@ -38,6 +39,9 @@ SWITCH_INTERVAL = 0.0003
 MAX_BODY = 1024 * 1024
 BODY_TIMEOUT = 30
 
+
+# One of them is there if a GET has a body.
+LENGTH_HEADERS = {"content-length", "transfer-encoding"}
 
 # The header of the request's id in WSGI's spelling.
 REQUEST_ID = f"HTTP_{HEADER.upper().replace('-', '_')}"
@@ -52,6 +56,7 @@ class Application:
 
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="django")
+        self.fast_calls = FastCalls(application.get_response)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -71,7 +76,15 @@ class Application:
             protocol.response_str(status, headers, json.dumps({"detail": sentence}))
             return
         environ = build_environ(scope, body) | {REQUEST_ID: request_id}
+        answer = await self.fast_calls.answer(application.request_class(environ), body)
+        if answer is not None:
+            headers = [*answer.headers, (HEADER.lower(), request_id)]
+            protocol.response_str(answer.status, headers, answer.content)
+            return
         response = await asyncio.to_thread(handle, environ)
+        if is_whole(response):
+            send_whole(response, protocol)
+            return
         gone = asyncio.ensure_future(protocol.client_disconnect())
         try:
             if (wait := getattr(response, "wait", None)) is not None:
@@ -91,13 +104,11 @@ class Application:
     async def send(
         self, response: HttpResponseBase, protocol: Any, gone: "asyncio.Future[Any]"
     ) -> None:
-        headers = [(name.lower(), value) for name, value in response.items()]
-        headers += [("set-cookie", each.OutputString()) for each in response.cookies.values()]
-        if isinstance(response, HttpResponse):
-            protocol.response_bytes(response.status_code, headers, response.content)
+        if is_whole(response):
+            send_whole(response, protocol)
             return
         assert isinstance(response, StreamingHttpResponse)  # noqa: S101 — Django has no third
-        transport = protocol.response_stream(response.status_code, headers)
+        transport = protocol.response_stream(response.status_code, headers_of(response))
         parts: Any = response.streaming_content
         async for part in until(gone, parts if response.is_async else self.iterate(iter(parts))):
             await unless(gone, transport.send_bytes(part))
@@ -106,6 +117,20 @@ class Application:
         """Each part is made in a thread, since that may read the database or a file."""
         while (part := await asyncio.to_thread(next, parts, None)) is not None:
             yield part
+
+
+def is_whole(response: HttpResponseBase) -> TypeGuard[HttpResponse]:
+    """Whether it is all there already, so that nobody need wait for more of it."""
+    return isinstance(response, HttpResponse) and not hasattr(response, "wait")
+
+
+def send_whole(response: HttpResponse, protocol: Any) -> None:
+    protocol.response_bytes(response.status_code, headers_of(response), response.content)
+
+
+def headers_of(response: HttpResponseBase) -> list[tuple[str, str]]:
+    headers = [(name.lower(), value) for name, value in response.items()]
+    return headers + [("set-cookie", each.OutputString()) for each in response.cookies.values()]
 
 
 async def unless(gone: "asyncio.Future[Any]", awaitable: Awaitable[Any]) -> Any:
@@ -131,6 +156,8 @@ async def until(
 
 async def read_body(scope: Any, protocol: Any) -> bytes:
     """The whole body. Raises BodyError if it is too large, too slow or cut off."""
+    if scope.method == "GET" and not LENGTH_HEADERS.intersection(scope.headers):
+        return b""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
@@ -180,10 +207,13 @@ def build_environ(scope: Any, body: bytes) -> dict[str, Any]:
 
 
 def handle(environ: dict[str, Any]) -> HttpResponseBase:
-    """Django's answer, as its WSGI handler makes it; to be closed after sending."""
+    """Django's answer, as its WSGI handler makes it; to be closed unless it is whole."""
     set_script_prefix(get_script_name(environ))
     signals.request_started.send(sender=application.__class__, environ=environ)
-    return application.get_response(application.request_class(environ))
+    response = application.get_response(application.request_class(environ))
+    if is_whole(response):
+        response.close()  # its content stays
+    return response
 
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from executions.models import Execution, ExecutionQuerySet
+from executions.prepared import Run, adapt, run
 from executions.tokens import LAST_USE_ACCURACY, digest
 
 # Django's own permissions, as the roles have them (see the migration `roles`).
@@ -69,7 +70,10 @@ class Access:
         )
 
     def may_view(self, execution: Execution) -> bool:
-        return self.may_view_any and self._reaches(execution.project_id)
+        return self.may_view_in(execution.project_id)
+
+    def may_view_in(self, project_id: str) -> bool:
+        return self.may_view_any and self._reaches(project_id)
 
     def may_start_in(self, project_id: str) -> bool:
         return START in self.permissions and self._reaches(project_id)
@@ -127,35 +131,26 @@ def access_of(user: User | AnonymousUser) -> Access:
     """What a user may do; asked of the database once for each user object."""
     known: Access | None = getattr(user, "executions_access", None)
     if known is None:
-        known = _combine(_fetch(READ_BY_USER, [user.pk]))
+        known = _combine(run(READ_BY_USER, [user.pk]))
         user.executions_access = known  # type: ignore[union-attr]
     return known
 
 
-def find_token_holder(secret: str) -> TokenHolder | None:
+def find_token_holder(secret: str, *, run: Run = run) -> TokenHolder | None:
     """Who has this token; None if it is unknown, revoked or expired, or its user inactive."""
-    moment = timezone.now()
-    now, just_now = map(
-        connection.ops.adapt_datetimefield_value, (moment, moment - LAST_USE_ACCURACY)
-    )
-    rows = _fetch(READ_BY_TOKEN, [just_now, digest(secret), now])
+    now = timezone.now()
+    rows = run(READ_BY_TOKEN, [adapt(now - LAST_USE_ACCURACY), digest(secret), adapt(now)])
     if not rows:
         return None
     user_id, is_superuser, _, _, username, token_id, use_is_noted = rows[0]
     # In the model's own order; whatever else is asked of the user is read when it is asked.
     user = User.from_db(
-        connection.alias,
+        DEFAULT_DB_ALIAS,
         ["id", "is_superuser", "username", "is_active"],
         [user_id, bool(is_superuser), username, True],
     )
     user.executions_access = _combine(rows)  # type: ignore[attr-defined]
     return TokenHolder(token_id, user, bool(use_is_noted))
-
-
-def _fetch(sql: str, parameters: list[Any]) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return cursor.fetchall()
 
 
 def _combine(rows: list[Any]) -> Access:

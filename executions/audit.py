@@ -18,6 +18,9 @@ from django.http import HttpRequest
 logger = logging.getLogger(__name__)
 
 
+_encode = json.JSONEncoder(default=str).encode
+
+
 def record(event: str, request: Any = None, *, user: Any = None, **details: Any) -> None:
     """Log an event of a request of Django or DRF, or without one of the command line."""
     name = None
@@ -31,7 +34,7 @@ def record(event: str, request: Any = None, *, user: Any = None, **details: Any)
         **details,
     }
     known = {name: value for name, value in facts.items() if value is not None}
-    shown = " ".join(f"{name}={json.dumps(value, default=str)}" for name, value in known.items())
+    shown = " ".join([f"{name}={_encode(value)}" for name, value in known.items()])
     logger.info("%s", shown, extra=known)
 
 

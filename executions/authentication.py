@@ -12,12 +12,22 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from executions import audit
 from executions.access import TokenHolder, find_token_holder
+from executions.prepared import Run, run
 from executions.tokens import note_use
 
 if TYPE_CHECKING:  # DRF's views import this module while they are being imported
     from rest_framework.request import Request
 
 KEYWORD = "Token"
+
+
+HEADER = re.compile(rf"{KEYWORD} +([\x21-\x7e]{{1,255}})", re.IGNORECASE)
+
+
+def find_holder(header: str, *, run: Run = run) -> TokenHolder | None:
+    """Whose token an `Authorization` header has; None if it has none that holds."""
+    match = HEADER.fullmatch(header)
+    return find_token_holder(match[1], run=run) if match else None
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -30,8 +40,7 @@ class TokenAuthentication(BaseAuthentication):
         header = request.headers.get("Authorization")
         if header is None:
             return None
-        match = re.fullmatch(rf"{KEYWORD} +([\x21-\x7e]{{1,255}})", header, re.IGNORECASE)
-        holder = find_token_holder(match[1]) if match else None
+        holder = find_holder(header)
         if holder is None:
             audit.record("token", request._request, outcome="refused")
             raise AuthenticationFailed("Invalid token.")

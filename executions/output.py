@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from django.db.models.functions import Length
 
 from executions.models import Execution, OutputChunk
+from executions.prepared import Parameter, Prepared, Run, run
 
 # Chunks read with one query: what a reader has in memory at most, 1 MiB.
 BATCH = 16
@@ -18,33 +19,57 @@ def gap_line(size: int) -> bytes:
     return b"\n[... %d bytes left out ...]\n" % size
 
 
-def read_chunks(execution_id: uuid.UUID, *, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+_around = Prepared.select(
+    lambda: (
+        OutputChunk.objects.filter(
+            execution_id=Parameter("execution_id"), offset__lte=Parameter("start")
+        )
+        .order_by("-offset")
+        .values_list("offset")[:1]
+    )
+)
+_batch = Prepared.select(
+    lambda: (
+        OutputChunk.objects.filter(
+            execution_id=Parameter("execution_id"),
+            offset__gte=Parameter("first"),
+            offset__lt=Parameter("end"),
+        )
+        .order_by("offset")
+        .values_list("offset", "data")[:BATCH]
+    )
+)
+
+
+def read_chunks(
+    execution_id: uuid.UUID | str, *, start: int, end: int, run: Run = run
+) -> Iterator[tuple[int, bytes]]:
     """What is stored between two bytes: each piece with where it begins. A hole is passed over.
 
     Every query begins anew where the last ended, so that a reader who takes
     hours holds no transaction.
     """
-    chunks = OutputChunk.objects.filter(execution_id=execution_id)
-    following = 0
+    first = 0
     if start > 0:  # the chunk that it lies in, if there is one, begins before it
-        around = chunks.filter(offset__lte=start).order_by("-offset")
-        following = around.values_list("offset", flat=True).first() or 0
+        around = _around.rows(run, execution_id=execution_id, start=start)
+        first = around[0][0] if around else 0
     while True:
-        batch = chunks.filter(offset__gte=following, offset__lt=end).order_by("offset")
-        found = list(batch.values_list("offset", "data")[:BATCH])
+        found = _batch.rows(run, execution_id=execution_id, first=first, end=end)
         for offset, data in found:
-            first = max(start - offset, 0)
-            if piece := bytes(data)[first : end - offset]:
-                yield offset + first, piece
+            skipped = max(start - offset, 0)
+            if piece := bytes(data)[skipped : end - offset]:
+                yield offset + skipped, piece
         if len(found) < BATCH:
             return
-        following = found[-1][0] + 1
+        first = found[-1][0] + 1
 
 
-def stream_output(execution_id: uuid.UUID, *, start: int, end: int) -> Iterator[bytes]:
+def stream_output(
+    execution_id: uuid.UUID | str, *, start: int, end: int, run: Run = run
+) -> Iterator[bytes]:
     """The output between two bytes, with a line for each part that was left out."""
     position = start
-    for offset, data in read_chunks(execution_id, start=start, end=end):
+    for offset, data in read_chunks(execution_id, start=start, end=end, run=run):
         if offset > position:
             yield gap_line(offset - position)
         yield data
@@ -85,18 +110,36 @@ def slice_output(execution: Execution, *, start: int, end: int) -> Iterator[byte
             return
 
 
-def read_output_end(execution: Execution, *, limit: int) -> tuple[str | None, bool]:
+def read_output_end(
+    execution_id: uuid.UUID | str,
+    *,
+    size: int,
+    left_out: int,
+    has_ended: bool,
+    limit: int,
+    run: Run = run,
+) -> tuple[str | None, bool]:
     """The last `limit` bytes of the output as text, and whether that is not all of it.
 
-    None where nothing has been written. What is not UTF-8 is replaced, never refused.
+    `size`, `left_out` and `has_ended` are the execution's. None where nothing has been
+    written. What is not UTF-8 is replaced, never refused.
     """
-    size = execution.output_size
     if not size:
         return None, False
     first = max(size - limit, 0)
-    text = b"".join(stream_output(execution.pk, start=first, end=size))
+    text = b"".join(stream_output(execution_id, start=first, end=size, run=run))
     if first > 0:
         text = re.sub(rb"\A[\x80-\xbf]{1,3}", b"", text)  # the rest of a character cut in two
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    shown = decoder.decode(text, final=execution.has_ended)
-    return shown, first > 0 or execution.output_truncated
+    return decoder.decode(text, final=has_ended), first > 0 or left_out > 0
+
+
+def output_end_of(execution: Execution, *, limit: int) -> tuple[str | None, bool]:
+    """The same of an execution that is at hand."""
+    return read_output_end(
+        execution.pk,
+        size=execution.output_size,
+        left_out=execution.output_left_out,
+        has_ended=execution.has_ended,
+        limit=limit,
+    )

@@ -4,8 +4,10 @@ import base64
 import binascii
 import uuid
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from django.http import HttpRequest, QueryDict
 from django.template import loader
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
@@ -20,8 +22,52 @@ from executions.models import Execution, ExecutionQuerySet
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
+T = TypeVar("T")
+
 # A cursor says on which side of an execution the page lies.
 OLDER, NEWER = b"o", b"n"
+
+
+@dataclass(frozen=True)
+class AskedPage:
+    """Which page a request asks for."""
+
+    limit: int
+    side: bytes
+    position: uuid.UUID | None  # None: at the newest end
+
+    @property
+    def bound(self) -> dict[str, uuid.UUID]:
+        """For `services.list_executions`."""
+        if self.position is None:
+            return {}
+        return {"newer_than" if self.side == NEWER else "older_than": self.position}
+
+    def cut(self, rows: list[T]) -> tuple[list[T], list[tuple[str, bytes, int]]]:
+        """Of one row more than the limit, the page: newest first.
+
+        And its neighbours, each with its name, its side, and the index of the row that it is
+        on that side of.
+        """
+        has_more = len(rows) > self.limit
+        page = rows[: self.limit]
+        if self.side == NEWER:
+            page.reverse()
+        # Whoever came here by a cursor came from the page on its other side.
+        has_next = has_more or self.side == NEWER
+        has_prev = has_more if self.side == NEWER else self.position is not None
+        neighbours = [("next", OLDER, -1)] if has_next and page else []
+        return page, neighbours + ([("prev", NEWER, 0)] if has_prev and page else [])
+
+
+def read_page(query: QueryDict) -> AskedPage:
+    """Raises ValidationError (400) for a bad `limit` or `cursor`."""
+    return AskedPage(_read_limit(query.get("limit")), *_read_cursor(query.get("cursor")))
+
+
+def link_header(links: dict[str, str]) -> dict[str, str]:
+    header = ", ".join(f'<{url}>; rel="{rel}"' for rel, url in links.items())
+    return {"Link": header} if header else {}
 
 
 class ExecutionPagination(BasePagination):
@@ -43,27 +89,17 @@ class ExecutionPagination(BasePagination):
         executions, the nearest first. Raises ValidationError (400) for a bad
         `limit` or `cursor`.
         """
-        limit = _read_limit(request.query_params.get("limit"))
-        side, position = _read_cursor(request.query_params.get("cursor"))
-        bound = {"newer_than" if side == NEWER else "older_than": position} if position else {}
-        rows = list(find(**bound)[: limit + 1])
-        has_more = len(rows) > limit
-        page = rows[:limit]
-        if side == NEWER:
-            page.reverse()
-        # Whoever came here by a cursor came from the page on its other side.
-        has_next, has_prev = (True, has_more) if side == NEWER else (has_more, position is not None)
-        self.links = {}
-        if has_next and page:
-            self.links["next"] = _link(request, OLDER, page[-1].pk)
-        if has_prev and page:
-            self.links["prev"] = _link(request, NEWER, page[0].pk)
+        asked = read_page(request.query_params)
+        rows = list(find(**asked.bound)[: asked.limit + 1])
+        page, neighbours = asked.cut(rows)
+        self.links = {
+            rel: link_to(request, side, page[index].pk) for rel, side, index in neighbours
+        }
         self.display_page_controls = bool(self.links)
         return page
 
     def get_paginated_response(self, data: Any) -> Response:
-        header = ", ".join(f'<{url}>; rel="{rel}"' for rel, url in self.links.items())
-        return Response(data, headers={"Link": header} if header else {})
+        return Response(data, headers=link_header(self.links))
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         return schema
@@ -111,7 +147,7 @@ def _read_cursor(value: str | None) -> tuple[bytes, uuid.UUID | None]:
     return side, position
 
 
-def _link(request: Request, side: bytes, position: uuid.UUID) -> str:
+def link_to(request: HttpRequest | Request, side: bytes, position: uuid.UUID) -> str:
     cursor = base64.urlsafe_b64encode(side + position.bytes).decode()
     return replace_query_param(request.build_absolute_uri(), "cursor", cursor)
 

@@ -6,14 +6,26 @@ wherever a value differs from call to call.
 """
 
 import datetime
+import functools
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from django.db import DEFAULT_DB_ALIAS, connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Expression, Field, Model, QuerySet
 from django.db.models.sql import InsertQuery, UpdateQuery
 from django.db.models.sql.compiler import SQLCompiler
+
+# Takes SQL and its parameters, gives all rows.
+Run = Callable[[str, Sequence[Any]], list[Any]]
+
+
+def run(sql: str, parameters: Sequence[Any]) -> list[Any]:
+    """On this thread's connection."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall()
 
 
 class Parameter(Expression):
@@ -104,13 +116,15 @@ class Prepared:
 
     def fetch(self, **values: Any) -> list[Any]:
         """Its rows, with the values that the fields have in Python."""
-        parameters = self.bind(values)
-        with connection.cursor() as cursor:
-            cursor.execute(self.sql, parameters)
-            rows = cursor.fetchall()
+        rows = self.rows(run, **values)
         if self._converters:
             return list(self.compile().apply_converters(rows, self._converters))
         return rows
+
+    def rows(self, run: Run, /, **values: Any) -> list[Any]:
+        """Its rows as `run` gets them from the database's driver: on SQLite, a UUID is text."""
+        parameters = self.bind(values)
+        return run(self.sql, parameters)
 
 
 def quote(constant: str | int | None) -> str:
@@ -123,10 +137,18 @@ def quote(constant: str | int | None) -> str:
 
 def adapt(value: Any) -> Any:
     """A value as the database's driver takes it."""
-    if isinstance(value, uuid.UUID) and not connection.features.has_native_uuid_field:
+    if value is None or isinstance(value, str):  # most of them
+        return value
+    if isinstance(value, uuid.UUID) and not database().features.has_native_uuid_field:
         return value.hex
     if isinstance(value, datetime.datetime):
-        return connection.ops.adapt_datetimefield_value(value)
-    if isinstance(value, datetime.timedelta) and not connection.features.has_native_duration_field:
+        return database().ops.adapt_datetimefield_value(value)
+    if isinstance(value, datetime.timedelta) and not database().features.has_native_duration_field:
         return value // datetime.timedelta(microseconds=1)
     return value
+
+
+@functools.cache
+def database() -> BaseDatabaseWrapper:
+    """What the database is like. Not to be connected: threads share it."""
+    return connections.create_connection(DEFAULT_DB_ALIAS)

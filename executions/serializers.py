@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from executions.models import Execution
-from executions.output import read_output_end
+from executions.output import output_end_of
 
 ID_LENGTH = 255
 CONTEXT_BYTES = 100 * 1024
@@ -153,7 +153,7 @@ class ExecutionDetailSerializer(ExecutionSerializer):
         read_only_fields = fields
 
     def to_representation(self, instance: Execution) -> Any:
-        self._output, self._truncated = read_output_end(instance, limit=DETAIL_OUTPUT_BYTES)
+        self._output, self._truncated = output_end_of(instance, limit=DETAIL_OUTPUT_BYTES)
         return super().to_representation(instance)
 
     @extend_schema_field({"type": ["string", "null"]})

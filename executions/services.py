@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -14,10 +14,13 @@ from django.utils import timezone
 from executions import wakeup
 from executions.ids import new_id, time_of
 from executions.models import Execution, ExecutionQuerySet
-from executions.prepared import Parameter
+from executions.prepared import Parameter, Prepared
 from executions.transitions import Ending
 
 Status = Execution.Status
+
+_COLUMNS = [field.attname for field in Execution._meta.concrete_fields]
+_insert = Prepared.insert(Execution)
 
 _cancel_pending = Ending(
     lambda: Execution.objects.pending().filter(pk=Parameter("pk")),
@@ -38,7 +41,7 @@ class HasNotEndedError(Exception):
     """It has not ended yet, so there is nothing to retry."""
 
 
-def start_execution(
+def new_execution(
     *,
     project_id: str,
     bead_id: str,
@@ -47,25 +50,40 @@ def start_execution(
     requested_by: Any = None,
     **origin: Any,
 ) -> Execution:
-    """Accept an execution: it is pending, and kept, when this returns.
+    """A pending execution that nobody has accepted yet; see `accept_executions`.
 
     `timeout` is in seconds; None takes the default of the settings.
     `requested_by` is a user, or None where access is open. `origin` is what
     `start_execution_once` and `retry_execution` add to the row.
     """
     identifier = new_id()
-    with transaction.atomic():
-        execution = Execution.objects.create(
-            id=identifier,
-            project_id=project_id,
-            bead_id=bead_id,
-            context=context,
-            timeout=settings.EXECUTION_TIMEOUT if timeout is None else timeout,
-            requested_by=requested_by,
-            started_at=time_of(identifier),
-            **origin,
+    return Execution(
+        id=identifier,
+        project_id=project_id,
+        bead_id=bead_id,
+        context=context,
+        timeout=settings.EXECUTION_TIMEOUT if timeout is None else timeout,
+        requested_by=requested_by,
+        started_at=time_of(identifier),
+        **origin,
+    )
+
+
+def accept_executions(executions: Sequence[Execution]) -> None:
+    """Accept new executions, all or none: they are kept when the transaction is committed."""
+    with transaction.atomic(savepoint=False):
+        _insert.execute_many(
+            {name: getattr(execution, name) for name in _COLUMNS} for execution in executions
         )
         wakeup.ring_on_commit()
+    for execution in executions:
+        execution._state.adding = False  # as `save` leaves it
+
+
+def start_execution(**request: Any) -> Execution:
+    """Accept a `new_execution`: it is pending, and kept, when this returns."""
+    execution = new_execution(**request)
+    accept_executions([execution])
     return execution
 
 
@@ -86,7 +104,8 @@ def start_execution_once(
     if (execution := _find_by_key(**digests)) is not None:
         return execution, True
     try:
-        return start_execution(**request, requested_by=requested_by, **digests), False
+        with transaction.atomic():
+            return start_execution(**request, requested_by=requested_by, **digests), False
     except IntegrityError:
         if (execution := _find_by_key(**digests)) is not None:
             return execution, True

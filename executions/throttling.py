@@ -35,9 +35,14 @@ def change_allowance(user: User | AnonymousUser) -> Iterator[None]:
         yield
         return
     with transaction.atomic():
-        if wait := take(f"change {user.pk}", settings.THROTTLE_CHANGES):
-            raise Throttled(wait)
+        take_change(user)
         yield
+
+
+def take_change(user: User) -> None:
+    """Count one change of this user. Raises Throttled (429)."""
+    if wait := take(f"change {user.pk}", settings.THROTTLE_CHANGES):
+        raise Throttled(wait)
 
 
 def limit_logins(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -116,7 +116,7 @@ class ExecutionViewSet(viewsets.GenericViewSet[Execution]):
         return Response(self.get_serializer(self.get_object()).data)
 
     def list(self, request: Request) -> Response:
-        asked = read_list_parameters(request)
+        asked = read_list_parameters(request.query_params)
         find = partial(services.list_executions, projects=self.access.projects, **asked)
         page = self.paginator.paginate(find, request)
         return self.paginator.get_paginated_response(self.get_serializer(page, many=True).data)

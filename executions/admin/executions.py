@@ -18,7 +18,7 @@ from rest_framework.exceptions import Throttled
 from executions import audit, services
 from executions.access import access_of
 from executions.models import Execution, ExecutionQuerySet
-from executions.output import read_output_end
+from executions.output import output_end_of
 from executions.throttling import change_allowance
 
 PAGE_SIZE = 100
@@ -132,7 +132,7 @@ class ExecutionAdmin(admin.ModelAdmin):
 
     @admin.display(description="output")
     def output(self, execution: Execution) -> SafeString:
-        text, cut = read_output_end(execution, limit=SHOWN_OUTPUT)
+        text, cut = output_end_of(execution, limit=SHOWN_OUTPUT)
         note = f"The last {SHOWN_OUTPUT} bytes:\n" if cut else ""
         return format_html("<pre>{}{}</pre>", note, text or "")
 

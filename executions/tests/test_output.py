@@ -3,7 +3,7 @@
 import pytest
 
 from executions import claims
-from executions.output import output_length, read_output_end, slice_output, stream_output
+from executions.output import output_end_of, output_length, slice_output, stream_output
 from executions.tests.helpers import write_output
 
 
@@ -44,7 +44,7 @@ def test_what_was_left_out_is_a_line(claimed):
     line = b"\n[... 100 bytes left out ...]\n"
     assert b"".join(stream_output(execution.pk, start=0, end=108)) == b"head" + line + b"tail"
     assert b"".join(stream_output(execution.pk, start=106, end=108)) == b"il"
-    assert read_output_end(execution, limit=6) == ("\n[... 2 bytes left out ...]\ntail", True)
+    assert output_end_of(execution, limit=6) == ("\n[... 2 bytes left out ...]\ntail", True)
 
 
 def test_the_length_is_true_with_several_holes(claimed):
@@ -90,4 +90,4 @@ def test_the_end_of_the_output_is_text(claimed, written, limit, shown):
     write_output(execution, token, written)
     execution.refresh_from_db()
 
-    assert read_output_end(execution, limit=limit) == shown
+    assert output_end_of(execution, limit=limit) == shown
