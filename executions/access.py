@@ -5,16 +5,18 @@ read with one query, which is plain SQL because it is part of every request: bui
 by the ORM each time it would take as long as the rest of a read.
 """
 
+import datetime
 import json
+import math
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import DEFAULT_DB_ALIAS
-from django.utils import timezone
 
 from executions.models import Execution, ExecutionQuerySet
-from executions.prepared import Run, adapt, run
+from executions.prepared import Run, run
 from executions.tokens import LAST_USE_ACCURACY, digest
 
 # Django's own permissions, as the roles have them (see the migration `roles`).
@@ -102,7 +104,16 @@ class TokenHolder:
 
     token_id: int
     user: User  # who has an `Access` already
-    use_is_noted: bool  # within LAST_USE_ACCURACY
+    expires_at: float  # seconds since 1970; infinite if it never does
+    last_used_at: float  # the same; 0 if it never was
+
+    @property
+    def has_expired(self) -> bool:
+        return time.time() >= self.expires_at
+
+    @property
+    def use_is_noted(self) -> bool:
+        return time.time() < self.last_used_at + LAST_USE_ACCURACY.total_seconds()
 
 
 # A row for each permission and limit; some of them twice where groups overlap.
@@ -121,9 +132,9 @@ READ = """
 """
 READ_BY_USER = READ.format(more_columns="", more_tables="", condition="u.id = %s")
 READ_BY_TOKEN = READ.format(
-    more_columns=", u.username, token.id, token.last_used_at >= %s",
+    more_columns=", u.username, token.id, token.expires_at, token.last_used_at",
     more_tables="JOIN executions_apitoken token ON token.user_id = u.id",
-    condition="token.digest = %s AND (token.expires_at IS NULL OR token.expires_at > %s)",
+    condition="token.digest = %s",
 )
 
 
@@ -138,11 +149,10 @@ def access_of(user: User | AnonymousUser) -> Access:
 
 def find_token_holder(secret: str, *, run: Run = run) -> TokenHolder | None:
     """Who has this token; None if it is unknown, revoked or expired, or its user inactive."""
-    now = timezone.now()
-    rows = run(READ_BY_TOKEN, [adapt(now - LAST_USE_ACCURACY), digest(secret), adapt(now)])
+    rows = run(READ_BY_TOKEN, [digest(secret)])
     if not rows:
         return None
-    user_id, is_superuser, _, _, username, token_id, use_is_noted = rows[0]
+    user_id, is_superuser, _, _, username, token_id, expires_at, last_used_at = rows[0]
     # In the model's own order; whatever else is asked of the user is read when it is asked.
     user = User.from_db(
         DEFAULT_DB_ALIAS,
@@ -150,7 +160,19 @@ def find_token_holder(secret: str, *, run: Run = run) -> TokenHolder | None:
         [user_id, bool(is_superuser), username, True],
     )
     user.executions_access = _combine(rows)  # type: ignore[attr-defined]
-    return TokenHolder(token_id, user, bool(use_is_noted))
+    holder = TokenHolder(
+        token_id, user, _seconds(expires_at, never=math.inf), _seconds(last_used_at, never=0)
+    )
+    return None if holder.has_expired else holder
+
+
+def _seconds(moment: datetime.datetime | str | None, *, never: float) -> float:
+    """A time, which SQLite's driver gives as text, in seconds since 1970."""
+    if moment is None:
+        return never
+    if isinstance(moment, str):
+        moment = datetime.datetime.fromisoformat(moment).replace(tzinfo=datetime.UTC)
+    return moment.timestamp()
 
 
 def _combine(rows: list[Any]) -> Access:

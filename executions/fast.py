@@ -16,14 +16,15 @@ import io
 import json
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import SuspiciousOperation
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.core.handlers.wsgi import WSGIRequest
+from django.db import DatabaseError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import APIException
@@ -39,8 +40,14 @@ from executions.models import Execution
 from executions.output import read_output_end
 from executions.pagination import PAGE_SIZE, link_header, link_to, read_page
 from executions.parsers import StrictJSONParser
-from executions.prepared import Parameter, Prepared, Run, database, run
-from executions.serializers import DETAIL_OUTPUT_BYTES, ExecutionCreateSerializer
+from executions.prepared import Parameter, Prepared, Run
+from executions.reader import Reader, open_reader
+from executions.serializers import (
+    CONTEXT_BYTES,
+    DETAIL_OUTPUT_BYTES,
+    ID_LENGTH,
+    MAX_TIMEOUT,
+)
 
 T = TypeVar("T")
 
@@ -57,7 +64,6 @@ HEADERS_OF_ONE = [("vary", "Accept, Cookie"), ("allow", "GET, HEAD, OPTIONS")]
 
 NO_OUTPUT = '"output":null,"output_truncated":false'
 
-CREATE = ExecutionCreateSerializer()  # made once: making one takes longer than its use
 PARSER = StrictJSONParser()
 
 DETAIL = Prepared.select(
@@ -77,6 +83,9 @@ def list_query(names: frozenset[str], limit: int) -> Prepared:
         lambda: services.list_executions(**given).values_list("pk", documents.EXECUTION)[:limit]
     )
 
+
+# Of a new execution.
+FIELDS = {"project_id", "bead_id", "context", "timeout"}
 
 # What narrows a list and has an index in the order of the page.
 SIMPLE = {"project_id", "bead_id", "status", "older_than", "newer_than"}
@@ -103,10 +112,10 @@ class FastCalls:
         """`get_response` is how Django answers."""
         self._get_response = get_response
         self._usual_headers: dict[str | None, Headers] = {}
-        self._run_here: Run | None = None
+        self._reader: Reader | None = None
         self._intake = Intake()
 
-    async def answer(self, request: HttpRequest, body: bytes) -> Answer | None:
+    async def answer(self, request: WSGIRequest, body: bytes) -> Answer | None:
         """The answer, or None if Django has to give it."""
         match = PATH.fullmatch(request.path_info)
         try:
@@ -124,19 +133,21 @@ class FastCalls:
         return answer
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What the function returns, which gets the database's `run` as its last argument."""
-        if database().vendor != "sqlite":  # a server's answer would be waited for
-            return await asyncio.to_thread(function, *arguments, run)
-        if self._run_here is None:
-            self._run_here = await asyncio.to_thread(open_sqlite)
-        return function(*arguments, self._run_here)
+        """What the function returns, which gets a reader as its last argument."""
+        if self._reader is None:
+            self._reader = await asyncio.to_thread(open_reader)
+        if self._reader.waits:
+            return await asyncio.to_thread(function, *arguments, self._reader)
+        return function(*arguments, self._reader)
 
-    async def _create(self, request: HttpRequest, body: bytes) -> Answer:
+    async def _create(self, request: WSGIRequest, body: bytes) -> Answer:
         if request.content_type != "application/json":
             raise Unusual
         if not {"HTTP_ORIGIN", "HTTP_IDEMPOTENCY_KEY"}.isdisjoint(request.META):
             raise Unusual
-        fields = CREATE.run_validation(PARSER.parse(io.BytesIO(body)))
+        fields = PARSER.parse(io.BytesIO(body))
+        if not is_surely_valid(fields):
+            raise Unusual
         access, user = await self._read(find_caller, request)
         if not access.may_call("create") or not access.may_start_in(fields["project_id"]):
             raise Unusual
@@ -151,7 +162,7 @@ class FastCalls:
         content = f"{documents.describe(execution)[:-1]},{NO_OUTPUT}}}"
         return Answer(content, [("location", location), *HEADERS_OF_ALL], status=201)
 
-    async def _get_usual_headers(self, request: HttpRequest) -> Headers:
+    async def _get_usual_headers(self, request: WSGIRequest) -> Headers:
         """What the middleware adds to every answer: learnt once from one of Django's."""
         if request.scheme not in self._usual_headers:
             probe = type(request)(request.META | {"REQUEST_METHOD": "GET", "PATH_INFO": "/livez"})
@@ -170,22 +181,47 @@ def is_plain(request: HttpRequest) -> bool:
     return request.is_secure() or not settings.SECURE_SSL_REDIRECT
 
 
-def find_caller(request: HttpRequest, run: Run) -> tuple[Access, User | None]:
+def is_surely_valid(fields: Any) -> bool:
+    """Whether `ExecutionCreateSerializer` takes it and leaves it as it is; False if in doubt."""
+    if not isinstance(fields, dict) or not FIELDS.issuperset(fields):
+        return False
+    for name in ("project_id", "bead_id"):
+        value = fields.get(name)
+        if not (isinstance(value, str) and 1 <= len(value) <= ID_LENGTH and value.isprintable()):
+            return False
+    context, timeout = fields.get("context"), fields.get("timeout")
+    return (context is None or is_text(context)) and (
+        timeout is None or (type(timeout) is int and 1 <= timeout <= MAX_TIMEOUT)
+    )
+
+
+def is_text(context: Any) -> bool:
+    try:
+        return "\0" not in context and len(context.encode()) <= CONTEXT_BYTES
+    except (TypeError, AttributeError, UnicodeEncodeError):  # no string, or half a character
+        return False
+
+
+def find_caller(request: HttpRequest, reader: Reader) -> tuple[Access, User | None]:
     """What the caller may do, and who that is; None where access is open."""
     header = request.META.get("HTTP_AUTHORIZATION")
-    if header is None and settings.OPEN_ACCESS:
-        return EVERYTHING, None
-    holder = find_holder(header, run=run) if header else None
-    if holder is None or not holder.use_is_noted:
+    if header is None:
+        if settings.OPEN_ACCESS:
+            return EVERYTHING, None
+        raise Unusual
+    holder = reader.remember(
+        ("token", header), lambda: find_holder(header, run=reader.run), size=lambda _: 1000
+    )
+    if holder is None or holder.has_expired or not holder.use_is_noted:
         raise Unusual
     return access_of(holder.user), holder.user
 
 
-def read(request: HttpRequest, identifier: str | None, run: Run) -> Answer:
-    access, _ = find_caller(request, run)
+def read(request: HttpRequest, identifier: str | None, reader: Reader) -> Answer:
+    access, _ = find_caller(request, reader)
     if identifier is None:
-        return read_list(request, access, run)
-    return read_detail(request, access, identifier, run)
+        return read_list(request, access, reader)
+    return read_detail(request, access, identifier, reader.run)
 
 
 def read_detail(request: HttpRequest, access: Access, identifier: str, run: Run) -> Answer:
@@ -208,7 +244,7 @@ def read_detail(request: HttpRequest, access: Access, identifier: str, run: Run)
     return Answer(f"{document[:-1]},{output}}}", HEADERS_OF_ONE)
 
 
-def read_list(request: HttpRequest, access: Access, run: Run) -> Answer:
+def read_list(request: HttpRequest, access: Access, reader: Reader) -> Answer:
     asked = read_page(request.GET)
     filters = read_list_parameters(request.GET) if request.META["QUERY_STRING"] else {}
     given = asked.bound | filters
@@ -219,33 +255,15 @@ def read_list(request: HttpRequest, access: Access, run: Run) -> Answer:
     projects = access.projects
     if not access.may_call("list") or not (projects is None or given.get("project_id") in projects):
         raise Unusual
-    rows = list_query(frozenset(given), asked.limit + 1).rows(run, **given)
-    page, neighbours = asked.cut(rows)
-    links = {
-        name: link_to(request, side, uuid.UUID(str(page[index][0])))
-        for name, side, index in neighbours
-    }
-    content = ",".join([document for _, document in page])
+
+    def read() -> tuple[str, list[tuple[str, bytes, uuid.UUID]]]:
+        rows = list_query(frozenset(given), asked.limit + 1).rows(reader.run, **given)
+        page, neighbours = asked.cut(rows)
+        links = [(name, side, uuid.UUID(str(page[at][0]))) for name, side, at in neighbours]
+        return ",".join([document for _, document in page]), links
+
+    key = (asked.limit, frozenset(given.items()))
+    content, neighbours = reader.remember(key, read, size=lambda found: len(found[0]))
+    links = {name: link_to(request, side, position) for name, side, position in neighbours}
     link = [("link", value) for value in link_header(links).values()]
     return Answer(f"[{content}]", link + HEADERS_OF_ALL)
-
-
-def open_sqlite() -> Run:
-    """A connection for the event loop, on which nothing waits: what is locked is left to others."""
-    wrapper = connections.create_connection(DEFAULT_DB_ALIAS)
-    wrapper.ensure_connection()
-    execute = wrapper.connection.execute
-    execute("PRAGMA busy_timeout = 0")
-    execute("PRAGMA query_only = ON")
-
-    def run(sql: str, parameters: Sequence[Any]) -> list[Any]:
-        with wrapper.wrap_database_errors:
-            return execute(to_qmark(sql), parameters).fetchall()
-
-    return run
-
-
-@functools.lru_cache(maxsize=512)
-def to_qmark(sql: str) -> str:
-    """With placeholders as the driver of SQLite knows them."""
-    return sql % (("?",) * (sql.replace("%%", "").count("%s")))
