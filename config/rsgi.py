@@ -26,7 +26,7 @@ from granian.rsgi import ProtocolClosed
 
 from config.request_ids import HEADER, begin
 from config.wsgi import application
-from executions.fast import FastCalls
+from executions.fast.calls import FastCalls
 
 # More threads only wait for each other: for the interpreter, and for SQLite's one writer.
 THREADS = 4

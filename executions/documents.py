@@ -81,17 +81,15 @@ def _member(name: str) -> Any:
     return TimeText(F(name)) if isinstance(field, DateTimeField) else F(name)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 # An execution as lists show it.
 EXECUTION = JsonObject(**{name: _member(name) for name in ExecutionSerializer.Meta.fields})
 
 
 def describe(execution: Execution) -> str:
     """The same of an execution that is at hand."""
-    return json.dumps(
-        {name: _plain(execution, name) for name in ExecutionSerializer.Meta.fields},
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
+    return _encode({name: _plain(execution, name) for name in ExecutionSerializer.Meta.fields})
 
 
 def _plain(execution: Execution, name: str) -> Any:

@@ -30,11 +30,7 @@ class StrictJSONParser(JSONParser):
         if len(body) > MAX_BODY_SIZE:
             raise BodyTooLarge
         try:
-            return json.loads(
-                body.decode("utf-8"),
-                object_pairs_hook=_object_without_repetition,
-                parse_constant=_refuse_constant,
-            )
+            return DECODER.decode(body.decode("utf-8"))
         except UnicodeDecodeError as error:
             raise ParseError(f"The body is not UTF-8: {error.reason}.") from error
         except ValueError as error:
@@ -55,3 +51,8 @@ def _object_without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
+
+
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_object_without_repetition, parse_constant=_refuse_constant
+)

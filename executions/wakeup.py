@@ -11,8 +11,6 @@ import contextlib
 import os
 import selectors
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Self
 
 from django.db import DatabaseError, connection, connections, transaction
@@ -115,12 +113,12 @@ class Listener(Bell):
             raise
 
 
-def _folder() -> Path:
-    return Path(f"{connection.settings_dict['NAME']}-workers")
+def _folder() -> str:
+    return f"{connection.settings_dict['NAME']}-workers"
 
 
-def _pipes(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith("."))
+def _pipes(folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in os.listdir(folder) if not name.startswith(".")]
 
 
 def ring_pipes() -> None:
@@ -140,25 +138,26 @@ class NamedPipe(Bell):
     """Rung by whoever finds it in the folder beside the SQLite file."""
 
     def _open_pipe(self) -> tuple[int, int]:
-        folder = _folder()
-        folder.mkdir(exist_ok=True)
+        folder, name = _folder(), uuid.uuid4().hex
+        os.makedirs(folder, exist_ok=True)
         self._remove_stale(folder)
-        self._path = folder / uuid.uuid4().hex
-        unopened = folder / f".{self._path.name}"
+        self._path, unopened = f"{folder}/{name}", f"{folder}/.{name}"
         os.mkfifo(unopened, mode=0o600)
         # Opened for writing too, so that it never reads as closed between two rings.
         pipe = os.open(unopened, os.O_RDWR | os.O_NONBLOCK)
-        unopened.rename(self._path)  # only now may others find it: unopened looks like stale
+        os.rename(unopened, self._path)  # only now may others find it: unopened looks like stale
         return pipe, pipe
 
     def __exit__(self, *exc_info: object) -> None:
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
         super().__exit__(*exc_info)
 
     @staticmethod
-    def _remove_stale(folder: Path) -> None:
+    def _remove_stale(folder: str) -> None:
         for path in _pipes(folder):
             try:
                 os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
             except OSError:  # ENXIO: nobody has it open for reading
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
