@@ -156,18 +156,21 @@ async def until(
 
 async def read_body(scope: Any, protocol: Any) -> bytes:
     """The whole body. Raises BodyError if it is too large, too slow or cut off."""
-    if scope.method == "GET" and not LENGTH_HEADERS.intersection(scope.headers):
+    announced = scope.headers.get("content-length")
+    if announced is None and "transfer-encoding" not in scope.headers and scope.method == "GET":
         return b""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            async for part in protocol:
-                body += part
-                if len(body) > MAX_BODY:
-                    raise BodyError(413, f"The body has more than {MAX_BODY} bytes.")
+            if announced is not None and int(announced) <= MAX_BODY:
+                body += await protocol()  # all at once: each part would be waited for
+            else:
+                async for part in protocol:
+                    body += part
+                    if len(body) > MAX_BODY:
+                        raise BodyError(413, f"The body has more than {MAX_BODY} bytes.")
     except TimeoutError as error:
         raise BodyError(408, "The body did not arrive in time.") from error
-    announced = scope.headers.get("content-length")
     if announced is not None and announced != str(len(body)):
         raise BodyError(400, "The body is not as long as announced.")
     return bytes(body)
