@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from django.http import HttpRequest
+from rest_framework.settings import api_settings
 
 from executions import documents, services
 from executions.access import Access
@@ -76,6 +77,8 @@ def read_detail(request: HttpRequest, access: Access, identifier: str, run: Run)
 
 
 def read_list(request: HttpRequest, access: Access, reader: Reader) -> Answer:
+    if api_settings.URL_FORMAT_OVERRIDE in request.GET:
+        raise Unusual
     asked = read_page(request.GET)
     filters = read_list_parameters(request.GET) if request.META["QUERY_STRING"] else {}
     given = asked.bound | filters
