@@ -76,7 +76,8 @@ class Application:
             protocol.response_str(status, headers, json.dumps({"detail": sentence}))
             return
         environ = build_environ(scope, body) | {REQUEST_ID: request_id}
-        answer = await self.fast_calls.answer(application.request_class(environ), body)
+        request = application.request_class(environ.copy())  # a request changes its own
+        answer = await self.fast_calls.answer(request, body)
         if answer is not None:
             headers = [*answer.headers, (HEADER.lower(), request_id)]
             protocol.response_str(answer.status, headers, answer.content)

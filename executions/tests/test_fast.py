@@ -338,6 +338,14 @@ def test_both_ways_of_the_server_answer_the_same(served):
         assert fast_answer == slow_answer
 
 
+@pytest.mark.parametrize("name", ["x", "%E7%A6%85", "%FF", "%00", "a%2Fb"])
+def test_what_is_left_to_the_view_set_reaches_it_as_it_was(served, name):
+    for method, path in (("GET", name), ("POST", f"{name}/cancel")):
+        answer = requests.request(method, f"{served.url}/executions/{path}", timeout=30)
+        assert answer.status_code == 404
+        assert answer.json()["detail"] in ("Execution not found", "Not found.")
+
+
 def test_a_post_is_answered_the_same_both_ways(served):
     body = {"project_id": "é", "bead_id": "b", "context": STRANGE, "timeout": 9}
     answers = [
