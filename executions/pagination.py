@@ -85,12 +85,12 @@ class ExecutionPagination(BasePagination):
     def paginate(self, find: Callable[..., ExecutionQuerySet], request: Request) -> list[Execution]:
         """The page that the request asks for.
 
-        `find` takes `older_than` or `newer_than`, an id, and gives those
-        executions, the nearest first. Raises ValidationError (400) for a bad
+        `find` takes `limit` and `older_than` or `newer_than`, an id, and gives
+        so many of those executions, the nearest first. Raises ValidationError (400) for a bad
         `limit` or `cursor`.
         """
         asked = read_page(request.query_params)
-        rows = list(find(**asked.bound)[: asked.limit + 1])
+        rows = list(find(limit=asked.limit + 1, **asked.bound))
         page, neighbours = asked.cut(rows)
         self.links = {
             rel: link_to(request, side, page[index].pk) for rel, side, index in neighbours

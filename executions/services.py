@@ -177,17 +177,16 @@ def list_executions(
     started_before: datetime.datetime | None = None,
     older_than: uuid.UUID | None = None,
     newer_than: uuid.UUID | None = None,
+    limit: int | None = None,
 ) -> ExecutionQuerySet:
     """Executions, newest first; each argument that is given narrows them.
 
     `projects` are those that the caller may see, None: all. `newer_than` an id
-    gives the oldest of those first: the nearest to it.
+    gives the oldest of those first: the nearest to it. `limit` None gives all.
     """
     if project_id is not None:
         projects = [project_id] if projects is None or project_id in projects else []
     executions = Execution.objects.select_related("requested_by")
-    if bead_id is not None:
-        executions = executions.filter(bead_id=bead_id)
     if started_after is not None:
         executions = executions.accepted_after(started_after)
     if started_before is not None:
@@ -197,4 +196,7 @@ def list_executions(
     if newer_than is not None:
         executions = executions.filter(id__gt=newer_than)
     order = "-id" if newer_than is None else "id"
-    return executions.of_each(project_id=projects, status=status or None).order_by(order)
+    fields = {"project_id": projects, "status": status or None}
+    if bead_id is not None:
+        return executions.of_bead(bead_id, **fields).order_by(order)[:limit]
+    return executions.page(order, limit, **fields)

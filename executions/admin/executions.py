@@ -35,8 +35,7 @@ class OnePage(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         # Limited already; for each of the projects on its own it is read in the order of an index.
         projects = access_of(request.user).projects
-        ordered = self.queryset.of_each(project_id=projects).order_by("-id")
-        rows = list(ordered[: PAGE_SIZE + 1])
+        rows = list(self.queryset.page("-id", PAGE_SIZE + 1, project_id=projects))
         self.result_list = rows[:PAGE_SIZE]
         self.result_count = len(self.result_list)
         self.full_result_count = self.result_count  # else there is a link to show them all

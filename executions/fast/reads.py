@@ -45,7 +45,9 @@ def list_query(names: frozenset[str], limit: int) -> Prepared:
     if "status" in given:
         given["status"] = [given["status"]]
     return Prepared.select(
-        lambda: services.list_executions(**given).values_list("pk", documents.EXECUTION)[:limit]
+        lambda: services.list_executions(**given, limit=limit).values_list(
+            "pk", documents.EXECUTION
+        )
     )
 
 

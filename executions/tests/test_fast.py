@@ -3,6 +3,7 @@
 import datetime
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import requests
@@ -284,7 +285,7 @@ def test_what_is_surely_valid_the_serializer_takes_as_it_is(fields):
     assert ExecutionCreateSerializer().run_validation(fields) == fields
 
 
-DOUBTFUL = [
+DOUBTFUL: list[Any] = [
     [],
     None,
     "text",

@@ -208,15 +208,6 @@ def test_more_projects_than_a_union_takes_are_listed_too(db, many):
     assert projects_seen(user) == {"p0"}
 
 
-def test_who_is_limited_reads_an_index_of_each_project(db, many):
-    """Each list reads as many rows of each index as it answers with, however many there are."""
-    for parameters in ({}, {"status": ["pending", "running"]}):
-        query = services.list_executions(projects=["p0", "p1"], **parameters)[:10]
-        plan = query.explain()
-        assert "USE TEMP B-TREE" not in plan, plan
-        assert plan.count("execution_project") == 2 * max(1, len(parameters.get("status", [])))
-
-
 def test_a_role_that_is_taken_away_is_gone_at_the_next_call(db):
     user = make_user("ada", "starter")
     client = with_token(user)
