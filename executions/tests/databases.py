@@ -27,6 +27,8 @@ class Database(Protocol):
 
     def query(self, sql: str) -> list[Any]: ...
 
+    def execute(self, sql: str) -> None: ...
+
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Nobody else can write."""
 
@@ -53,6 +55,10 @@ class SqliteDatabase:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(sql).fetchall()
 
+    def execute(self, sql: str) -> None:
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute(sql)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
@@ -69,9 +75,10 @@ class SqliteDatabase:
 
 
 class PostgresqlDatabase:
-    def __init__(self) -> None:
+    def __init__(self, server: str) -> None:
+        self.server = server  # the URL of any of its databases
         self.name = f"executions_{uuid.uuid4().hex}"
-        self.url = urlsplit(URL)._replace(path=f"/{self.name}").geturl()
+        self.url = urlsplit(server)._replace(path=f"/{self.name}").geturl()
 
     def create(self, template: Database | None) -> None:
         origin = urlsplit(template.url).path[1:] if template else "template1"
@@ -83,6 +90,10 @@ class PostgresqlDatabase:
     def query(self, sql: str) -> list[Any]:
         with psycopg.connect(self.url) as connection:
             return connection.execute(sql).fetchall()
+
+    def execute(self, sql: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -100,11 +111,12 @@ class PostgresqlDatabase:
         return "\n".join(text for (text,) in rows).encode()
 
     def _administrate(self, sql: str) -> None:
-        url = urlsplit(URL)._replace(path="/postgres").geturl()
+        url = urlsplit(self.server)._replace(path="/postgres").geturl()
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(sql)
 
 
-def describe_database(data_dir: Path) -> Database:
-    """The database of a service in this folder; still to be created."""
-    return PostgresqlDatabase() if IS_POSTGRESQL else SqliteDatabase(data_dir)
+def describe_database(data_dir: Path, url: str = URL) -> Database:
+    """A database of a service in this folder, on the server that `url` names; still to be made."""
+    is_postgresql = url.startswith("postgres")
+    return PostgresqlDatabase(url) if is_postgresql else SqliteDatabase(data_dir)

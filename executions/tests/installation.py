@@ -35,6 +35,12 @@ def wait_for(look: Callable[[], T | None], *, timeout: float = 30) -> T:
     return found
 
 
+def find_free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Installation:
     """Use it as a context manager: what it started is killed at the end.
 
@@ -53,8 +59,7 @@ class Installation:
         self.template = template
         self.owns_database = database is None
         self.database = database or describe_database(data_dir)
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port = free.getsockname()[1]
+        self.port = find_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.environment = {
