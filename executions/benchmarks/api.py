@@ -25,7 +25,8 @@ django.setup()
 
 from executions.benchmarks.report import Report  # noqa: E402
 from executions.benchmarks.rows import fill  # noqa: E402
-from executions.tests.databases import Database, describe_database  # noqa: E402
+from executions.benchmarks.services import new_service  # noqa: E402
+from executions.tests.databases import Database  # noqa: E402
 from executions.tests.installation import (  # noqa: E402
     Installation,
     find_free_port,
@@ -114,21 +115,14 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def service(database_url: str, count: int) -> Iterator[tuple[Installation, str]]:
+def service(server: str, count: int) -> Iterator[tuple[Installation, str]]:
     """A server of ours with so many executions, and a token for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        database = describe_database(Path(folder), database_url)
-        database.create(None)
-        try:
-            with Installation(Path(folder), database=database) as installation:
-                installation.manage("migrate", "--verbosity", "0")
-                fill(database, count)
-                installation.manage("shell", "-v0", "-c", MAKE_USER)
-                token = installation.manage("create_token", "ada").strip()
-                installation.start_server(THROTTLE_CHANGES="999999/second")
-                yield installation, token
-        finally:
-            database.drop()
+    with new_service(server) as installation:
+        fill(installation.database, count)
+        installation.manage("shell", "-v0", "-c", MAKE_USER)
+        token = installation.manage("create_token", "ada").strip()
+        installation.start_server(THROTTLE_CHANGES="999999/second")
+        yield installation, token
 
 
 @contextmanager

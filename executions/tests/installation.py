@@ -15,7 +15,7 @@ import psutil
 import requests
 from django.conf import settings
 
-from executions.tests.databases import Database, describe_database
+from executions.tests.databases import URL, Database, describe_database
 
 T = TypeVar("T")
 
@@ -53,12 +53,14 @@ class Installation:
         *,
         template: Database | None = None,
         database: Database | None = None,
+        server: str = URL,
     ) -> None:
+        """`server` is the URL of where its own database is made; SQLite if it is empty."""
         data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir = data_dir
         self.template = template
         self.owns_database = database is None
-        self.database = database or describe_database(data_dir)
+        self.database = database or describe_database(data_dir, server)
         self.port = find_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.processes: list[subprocess.Popen[bytes]] = []
