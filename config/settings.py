@@ -119,6 +119,9 @@ def secret_key(data_dir: Path) -> str:
 POSTGRESQL = "django.db.backends.postgresql"
 POSTGRESQL_OPTIONS = {
     "connect_timeout": 5,  # seconds; then the API says 503
+    # Statements that are asked all the time are planned once.
+    "server_side_binding": True,
+    "prepare_threshold": 5,
     "tcp_user_timeout": 10_000,  # milliseconds after which a peer that is silent is given up
     "options": (
         # A process that is suspended must not hold up the others for longer than this (ms).

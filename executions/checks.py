@@ -68,8 +68,11 @@ def _check_meaning() -> Iterator[CheckMessage]:
         yield _error("EXECUTION_IMAGE", "Containers need the name of an image.")
     if connection.vendor == "postgresql":
         driver: Any = connection.Database  # type: ignore[attr-defined]  # psycopg
+        options = dict(settings.DATABASES["default"]["OPTIONS"])
+        for name in ("server_side_binding", "prepare_threshold"):  # no options of the server's
+            options.pop(name)
         try:
-            driver.conninfo.make_conninfo(**settings.DATABASES["default"]["OPTIONS"])
+            driver.conninfo.make_conninfo(**options)
         except driver.ProgrammingError as error:
             yield _error("DATABASE_URL", f"It has an {str(error).strip()}.")
     workspaces = settings.EXECUTION_WORKSPACES

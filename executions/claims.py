@@ -9,15 +9,17 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import connection, models, transaction
+from django.conf import settings
+from django.db import models, transaction
 from django.db.models import ExpressionWrapper, Q
 from django.db.models.constants import OnConflict
-from django.db.models.functions import Length, Now
+from django.db.models.functions import Coalesce, Length, Now
+from django.db.models.lookups import LessThan
 
 from executions.buffer import Write
 from executions.models import Execution, ExecutionQuerySet, OutputChunk
 from executions.prepared import Parameter, Prepared
-from executions.queue import find_claimable
+from executions.queue import find_claimable, running_beside, take
 from executions.transitions import Ending, Transition
 
 Status = Execution.Status
@@ -49,7 +51,11 @@ _CLAIM: dict[str, Any] = {
     "lease_expires_at": _from_now(Parameter("lease", models.DurationField())),
 }
 _claim = Transition(
-    lambda: Execution.objects.pending().filter(pk=Parameter("pk")),
+    lambda: (
+        Execution.objects.pending()
+        .filter(pk=Parameter("pk"))
+        .filter(LessThan(running_beside(), Parameter("concurrency", models.IntegerField())))
+    ),
     status=Status.RUNNING,
     engine=Parameter("engine"),
     **_CLAIM,
@@ -58,9 +64,18 @@ _adopt = Transition(lambda: _lost().filter(lease_token=Parameter("old_token")), 
 _ENDED: dict[str, Any] = {
     name: Parameter(name) for name in ("status", "exit_code", "failure_reason", "error")
 }
+# What is new with it; null leaves it as it is.
+_LAST_NEWS: dict[str, Any] = {
+    name: Coalesce(Parameter(name, field), name)
+    for name, field in (
+        ("running_at", models.DateTimeField()),
+        ("output_size", models.BigIntegerField()),
+        ("output_left_out", models.BigIntegerField()),
+    )
+}
 _CANCELLED: dict[str, Any] = {"status": Status.CANCELLED, "exit_code": Parameter("exit_code")}
-_finish = Ending(lambda: _held().filter(cancel_requested_at=None), **_ENDED)
-_finish_cancelled = Ending(lambda: _held().cancel_requested(), **_CANCELLED)
+_finish = Ending(lambda: _held().filter(cancel_requested_at=None), **_ENDED, **_LAST_NEWS)
+_finish_cancelled = Ending(lambda: _held().cancel_requested(), **_CANCELLED, **_LAST_NEWS)
 _lose = Ending(lambda: _lost().filter(cancel_requested_at=None), **_ENDED)
 _lose_cancelled = Ending(lambda: _lost().cancel_requested(), **_CANCELLED)
 
@@ -72,8 +87,6 @@ _note_progress = Prepared.update(
 )
 _store_chunk = Prepared.insert(OutputChunk, on_conflict=OnConflict.IGNORE)
 
-_FIELDS = [field.attname for field in Execution._meta.concrete_fields]
-_read = Prepared.select(lambda: Execution.objects.filter(pk=Parameter("pk")).values_list(*_FIELDS))
 _cancelled = Prepared.select(
     lambda: Execution.objects.running().cancel_requested().values_list("lease_token")
 )
@@ -85,26 +98,28 @@ def claim_executions(
     """Claim up to `limit` pending executions for a worker, the oldest first.
 
     None is claimed of a project that has EXECUTION_PROJECT_CONCURRENCY running
-    already. Each comes with the token of its claim, which holds for `lease`
+    already. Each comes as it was, with the token of its claim, which holds for `lease`
     seconds unless it is renewed. `engine` tells where their containers will be;
     None if they end with the worker.
     """
     claimed: list[tuple[Execution, uuid.UUID]] = []
-    terms = {"worker": worker, "engine": engine, "lease": datetime.timedelta(seconds=lease)}
+    terms = {
+        "worker": worker,
+        "engine": engine,
+        "lease": datetime.timedelta(seconds=lease),
+        "concurrency": settings.EXECUTION_PROJECT_CONCURRENCY,
+    }
     with transaction.atomic(savepoint=False):
         while len(claimed) < limit:
             found, seen_all = find_claimable(limit - len(claimed))
-            batch = [(pk, uuid.uuid4()) for pk, _ in found]
-            batch = [(pk, token) for pk, token in batch if _claim(pk=pk, token=token, **terms)]
-            claimed += [(_get(pk), token) for pk, token in batch]
-            if seen_all or not batch:
+            before = len(claimed)
+            for execution in filter(None, map(take, found)):
+                token = uuid.uuid4()
+                if _claim(pk=execution.pk, token=token, **terms):
+                    claimed.append((execution, token))
+            if seen_all or len(claimed) == before:
                 break
     return claimed
-
-
-def _get(pk: uuid.UUID) -> Execution:
-    [row] = _read.fetch(pk=pk)
-    return Execution.from_db(connection.alias, _FIELDS, row)
 
 
 def renew_leases(tokens: Sequence[uuid.UUID], *, lease: float) -> set[uuid.UUID]:
@@ -132,21 +147,13 @@ def record_progress(
     The same write again changes nothing, so that a worker may repeat what it
     does not know to have been committed.
     """
-    progress = {"output_size": write.size, "output_left_out": write.left_out}
     with transaction.atomic(savepoint=False):
-        if not _note_progress.execute(
-            pk=execution_id, token=token, running_at=running_at, **progress
-        ):
-            return False
-        if write.discard is not None:
-            start, end = write.discard
-            chunks = OutputChunk.objects.filter(execution_id=execution_id)
-            chunks.filter(offset__gte=start, offset__lt=end).delete()
-        _store_chunk.execute_many(
-            {"execution_id": execution_id, "offset": offset, "data": data}
-            for offset, data in write.pieces
+        holds = _note_progress.execute(
+            pk=execution_id, token=token, running_at=running_at, **_sizes(write)
         )
-    return True
+        if holds:
+            _store(execution_id, write)
+    return holds == 1
 
 
 def finish_execution(
@@ -156,21 +163,47 @@ def finish_execution(
     exit_code: int | None,
     failure_reason: str | None = None,
     error: str | None = None,
+    running_at: datetime.datetime | None = None,
+    write: Write | None = None,
 ) -> bool:
     """End a running execution. False if the claim holds no more.
 
     It has completed with exit code 0 and no `failure_reason`, and failed
-    otherwise; another exit code is a reason of its own.
+    otherwise; another exit code is a reason of its own. `running_at` and
+    `write` are what `record_progress` takes; None leaves what is known.
     """
     if failure_reason is None and exit_code != 0:
         failure_reason = FailureReason.EXIT_CODE
         error = f"The command ended with exit code {exit_code}."
     this = {"pk": execution_id, "token": token, "exit_code": exit_code}
+    news = {"running_at": running_at, **_sizes(write)}
     status = Status.FAILED if failure_reason else Status.COMPLETED
-    # As cancelled, if that was asked for before.
-    return _finish(
-        **this, status=status, failure_reason=failure_reason, error=error
-    ) or _finish_cancelled(**this)
+    with transaction.atomic(savepoint=False):
+        # As cancelled, if that was asked for before.
+        holds = _finish(
+            **this, **news, status=status, failure_reason=failure_reason, error=error
+        ) or _finish_cancelled(**this, **news)
+        if holds and write is not None:
+            _store(execution_id, write)
+    return holds
+
+
+def _sizes(write: Write | None) -> dict[str, int | None]:
+    return {
+        "output_size": None if write is None else write.size,
+        "output_left_out": None if write is None else write.left_out,
+    }
+
+
+def _store(execution_id: uuid.UUID, write: Write) -> None:
+    if write.discard is not None:
+        start, end = write.discard
+        chunks = OutputChunk.objects.filter(execution_id=execution_id)
+        chunks.filter(offset__gte=start, offset__lt=end).delete()
+    _store_chunk.execute_many(
+        {"execution_id": execution_id, "offset": offset, "data": data}
+        for offset, data in write.pieces
+    )
 
 
 def release_claims(tokens: Sequence[uuid.UUID]) -> None:
@@ -193,7 +226,7 @@ def adopt_executions(
     for pk, old_token in list(expired.values_list("pk", "lease_token")):
         token = uuid.uuid4()
         if _adopt(pk=pk, old_token=old_token, token=token, **terms):
-            adopted.append((_get(pk), token))
+            adopted.append((Execution.objects.get(pk=pk), token))
     return adopted
 
 

@@ -7,23 +7,34 @@ however many of them belong to busy projects, finding out takes about the same.
 import uuid
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count
+from django.db.models import BooleanField, Count, Func, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from executions import wakeup
-from executions.models import Execution
-from executions.prepared import Prepared
+from executions.models import Execution, ExecutionQuerySet
+from executions.prepared import Parameter, Prepared
 
 # Waiting executions that a claim looks at, oldest first, before it goes by their projects.
-WINDOW = 50
+WINDOW = 10
+
+
+def running_beside() -> Any:
+    """How many executions of its project are running, of an execution that is asked for."""
+    of_project = Execution.objects.running().filter(project_id=OuterRef("project_id")).order_by()
+    count = of_project.values("project_id").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(count), 0)
+
 
 _waiting = Prepared.select(
-    lambda: Execution.objects.pending().order_by("id").values_list("pk", "project_id")[:WINDOW]
-)
-_running = Prepared.select(
-    lambda: Execution.objects.running().values_list("project_id").annotate(running=Count("pk"))
+    lambda: (
+        Execution.objects.pending()
+        .order_by("id")
+        .values_list("pk", "project_id", running_beside())[:WINDOW]
+    )
 )
 
 # The oldest waiting execution of each project, found by jumping from project to project: however
@@ -40,44 +51,64 @@ _HEADS = """
     SELECT (
         SELECT id FROM executions_execution{hint}
         WHERE status = 'pending' AND project_id = project.id ORDER BY id LIMIT 1
-    ) AS head, project.id
+    ) AS head, project.id, (
+        SELECT count(*) FROM executions_execution
+        WHERE status = 'running' AND project_id = project.id
+    )
     FROM project WHERE project.id IS NOT NULL ORDER BY head
 """
 
-# PostgreSQL only, where several claim at once: who claims of a project keeps others off it until
-# the commit, and whoever comes meanwhile passes it over, as an execution that is being cancelled.
-_LOCK = """
-    SELECT execution.id
-    FROM unnest(%s::uuid[], %s::text[]) AS wanted(id, project_id)
-    JOIN executions_execution execution ON execution.id = wanted.id
-    WHERE execution.status = 'pending'
-        AND pg_try_advisory_xact_lock(hashtextextended(wanted.project_id, 0))
-    FOR UPDATE OF execution SKIP LOCKED
-"""
 
-Waiting = tuple[uuid.UUID, str]  # an execution and its project
+class ProjectLock(Func):
+    """Whether nobody else is claiming of this project; from here to the commit nobody else can."""
+
+    template = "pg_try_advisory_xact_lock(hashtextextended(%(expressions)s, 0))"
+    output_field = BooleanField()
 
 
-def find_claimable(limit: int) -> tuple[list[Waiting], bool]:
+def _take() -> ExecutionQuerySet:
+    found = Execution.objects.pending().filter(pk=Parameter("pk"))
+    if connection.vendor == "postgresql":
+        # Where several claim at once. What another is cancelling is passed over, too.
+        return found.filter(ProjectLock("project_id")).select_for_update(skip_locked=True)
+    return found
+
+
+FIELDS = [field.attname for field in Execution._meta.concrete_fields]
+_taken = Prepared.select(lambda: _take().values_list(*FIELDS))
+
+Waiting = tuple[uuid.UUID, str, int]  # an execution, its project, and how many of that are running
+
+
+def find_claimable(limit: int) -> tuple[list[uuid.UUID], bool]:
     """Waiting executions that may be claimed, and whether there are no others."""
     waiting: list[Waiting] = _waiting.fetch()
     seen_all = len(waiting) < WINDOW
-    found = _with_room(waiting)[:limit] if waiting else []
+    found = _with_room(waiting)[:limit]
     if not found and not seen_all:
         found = _with_room(_read_heads())[:limit]
-    if found and connection.vendor == "postgresql":
-        found = _with_room(_lock(found))
     return found, seen_all
 
 
-def _with_room(waiting: Iterable[Waiting]) -> list[Waiting]:
+def take(pk: uuid.UUID) -> Execution | None:
+    """One of them for whoever is about to claim it; None if somebody else is.
+
+    Whether its project has room has to be asked once more by the claim itself.
+    """
+    rows = _taken.fetch(pk=pk)
+    if settings.EXECUTION_PROJECT_CONCURRENCY > 1 and connection.vendor == "postgresql":
+        wakeup.ring_on_commit()  # whoever has passed its project over meanwhile
+    return Execution.from_db(connection.alias, FIELDS, rows[0]) if rows else None
+
+
+def _with_room(waiting: Iterable[Waiting]) -> list[uuid.UUID]:
     """Those of them whose projects have room for them."""
-    running = Counter(dict(_running.fetch()))
+    chosen: Counter[str] = Counter()
     found = []
-    for pk, project_id in waiting:
-        if running[project_id] < settings.EXECUTION_PROJECT_CONCURRENCY:
-            running[project_id] += 1
-            found.append((pk, project_id))
+    for pk, project_id, running in waiting:
+        if running + chosen[project_id] < settings.EXECUTION_PROJECT_CONCURRENCY:
+            chosen[project_id] += 1
+            found.append(pk)
     return found
 
 
@@ -86,14 +117,4 @@ def _read_heads() -> list[Waiting]:
         # SQLite would take a larger index, with what waits no more.
         hint = " INDEXED BY execution_pending" if connection.vendor == "sqlite" else ""
         cursor.execute(_HEADS.format(hint=hint))
-        return [(uuid.UUID(str(pk)), project_id) for pk, project_id in cursor.fetchall()]
-
-
-def _lock(found: list[Waiting]) -> list[Waiting]:
-    """Those of them that nobody else is claiming or cancelling at the moment."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [list(column) for column in zip(*found, strict=True)])
-        locked = {pk for (pk,) in cursor.fetchall()}
-    if settings.EXECUTION_PROJECT_CONCURRENCY > 1:
-        wakeup.ring_on_commit()  # whoever has passed these projects over meanwhile
-    return [each for each in found if each[0] in locked]
+        return [(uuid.UUID(str(pk)), *others) for pk, *others in cursor.fetchall()]

@@ -58,11 +58,16 @@ class Bell:
         with contextlib.suppress(BlockingIOError):  # full: it will wake
             os.write(self._writable, b"!")
 
-    def clear(self) -> None:
-        """Forget the rings so far. To be called before each look at the database."""
+    def rang(self) -> bool:
+        """Whether others rang, or this worker itself; from here on that is forgotten.
+
+        To be called before each look at the database.
+        """
+        rang = False
         with contextlib.suppress(BlockingIOError):
             while os.read(self._readable, 4096):
-                pass
+                rang = True
+        return rang
 
 
 class Listener(Bell):
@@ -75,7 +80,7 @@ class Listener(Bell):
         self._selector.register(self._readable, selectors.EVENT_READ)
         self._connection = connections.create_connection(connection.alias)
         self._socket: int | None = None  # while it listens
-        self.clear()
+        self.rang()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -86,15 +91,17 @@ class Listener(Bell):
     def fileno(self) -> int:
         return self._selector.fileno()  # it is epoll or kqueue
 
-    def clear(self) -> None:
-        super().clear()
+    def rang(self) -> bool:
+        rang = super().rang()
         # Without the database it is silent; the next look tries again.
         with contextlib.suppress(DatabaseError), self._connection.wrap_database_errors:
             if self._socket is not None:
-                self._forget_notifications(self._socket)
+                rang = self._was_notified(self._socket) or rang
         with contextlib.suppress(DatabaseError):
             if self._socket is None:
                 self._listen()
+                rang = True  # perhaps, while it did not listen
+        return rang
 
     def _listen(self) -> None:
         with self._connection.cursor() as cursor:
@@ -102,15 +109,17 @@ class Listener(Bell):
         self._socket = self._connection.connection.fileno()
         self._selector.register(self._socket, selectors.EVENT_READ)
 
-    def _forget_notifications(self, socket: int) -> None:
+    def _was_notified(self, socket: int) -> bool:
+        own = connection.connection  # on which this worker commits
+        own_pid = None if own is None else own.info.backend_pid
         try:
-            for _ in self._connection.connection.notifies(timeout=0):
-                pass
+            pids = [each.pid for each in self._connection.connection.notifies(timeout=0)]
         except Exception:
             self._socket = None
             self._selector.unregister(socket)
             self._connection.close()
             raise
+        return any(pid != own_pid for pid in pids)
 
 
 def _folder() -> str:
@@ -121,10 +130,14 @@ def _pipes(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in os.listdir(folder) if not name.startswith(".")]
 
 
+# Of this process, which need not wake itself.
+_own_pipes: set[str] = set()
+
+
 def ring_pipes() -> None:
-    """Wake every worker of this SQLite file. Never waits and never fails."""
+    """Wake every other worker of this SQLite file. Never waits and never fails."""
     with contextlib.suppress(FileNotFoundError):
-        for path in _pipes(_folder()):
+        for path in set(_pipes(_folder())) - _own_pipes:
             try:
                 pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             except OSError:
@@ -145,12 +158,14 @@ class NamedPipe(Bell):
         os.mkfifo(unopened, mode=0o600)
         # Opened for writing too, so that it never reads as closed between two rings.
         pipe = os.open(unopened, os.O_RDWR | os.O_NONBLOCK)
+        _own_pipes.add(self._path)
         os.rename(unopened, self._path)  # only now may others find it: unopened looks like stale
         return pipe, pipe
 
     def __exit__(self, *exc_info: object) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+        _own_pipes.discard(self._path)
         super().__exit__(*exc_info)
 
     @staticmethod

@@ -104,7 +104,7 @@ class Worker:
         if not self.is_late:
             due.append(self.grace_ends)
         ready = self.selector.select(max(min(due) - time.monotonic(), 0))
-        if any(key.fileobj is self.bell for key, _ in ready):
+        if any(key.fileobj is self.bell for key, _ in ready) and self.bell.rang():
             self.look_at = 0.0
         talking = {key.data.token: key.data for key, _ in ready if key.data is not None}
         talking.update((t, each) for t, each in self.supervised.items() if each.must_be_drained)
@@ -131,7 +131,7 @@ class Worker:
             return
         if is_time:
             self.look_at = time.monotonic() + LOOK_INTERVAL
-            self.bell.clear()
+            self.bell.rang()  # what is rung from here on is for the next look
         news = [each for each in self.supervised.values() if each.has_news]
         with transaction.atomic():
             stored = [(each, self.store_one(each)) for each in news]
@@ -167,14 +167,17 @@ class Worker:
 
     def store_one(self, supervision: Supervision) -> Write | None:
         """What was stored, or None if the claim holds no more."""
-        execution_id, token = supervision.execution_id, supervision.token
         write = supervision.output.next_write(complete=supervision.has_ended)
-        holds = claims.record_progress(
-            execution_id, token=token, running_at=supervision.running_at, write=write
-        )
-        if holds and write.is_last and supervision.outcome is not None:
-            ending = supervision.ending(supervision.outcome)
-            holds = claims.finish_execution(execution_id, token=token, **ending)
+        news: dict[str, Any] = {
+            "token": supervision.token,
+            "running_at": supervision.running_at,
+            "write": write,
+        }
+        if write.is_last and supervision.outcome is not None:
+            news |= supervision.ending(supervision.outcome)
+            holds = claims.finish_execution(supervision.execution_id, **news)
+        else:
+            holds = claims.record_progress(supervision.execution_id, **news)
         return write if holds else None
 
     def renew(self) -> None:

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,35 +113,34 @@ class CeleryPeer:
             worker.terminate()
             worker.wait()
 
-    def send(self, first: int, count: int, command: list[str]) -> None:
+    def send(self, count: int, command: list[str]) -> None:
         """From a process of its own, as a client is."""
-        for number in range(first, first + count):
-            self.database.execute(f"INSERT INTO ended (id, status) VALUES ({number}, 'waiting')")
+        rows = ", ".join(f"({number}, 'waiting')" for number in range(count))
+        self.database.execute(f"INSERT INTO ended (id, status) VALUES {rows}")
         script = (
             "from executions.benchmarks.celery_peer import run\n"
-            f"for n in range({first}, {first + count}): run.delay(n, {command!r})"
+            f"for number in range({count}): run.delay(number, {command!r})"
         )
         subprocess.run([sys.executable, "-c", script], env=self.environment, check=True)
-
-    def count_ended(self) -> int:
-        return count(self.database, "SELECT count(*) FROM ended WHERE status = 'completed'")
 
 
 def path_of(database: Database) -> Path | None:
     return database.path if isinstance(database, SqliteDatabase) else None
 
 
-def count(database: Database, sql: str) -> int:
-    return int(database.query(sql)[0][0])
+def drain_rate(database: Database, table: str) -> float:
+    """Ends a second in this table, from the first that is seen until the last."""
+    sql = f"SELECT count(*) FROM {table} WHERE status = 'completed'"
+    with closing(database.connect()) as connection:
 
+        def count_ended() -> int:
+            return int(connection.execute(sql).fetchall()[0][0])
 
-def drain_rate(count_ended: Callable[[], int], total: int) -> float:
-    """Ends a second, from the first that is seen until the last."""
-    first = wait_for(count_ended, timeout=60)
-    began = time.monotonic()
-    while (ended := count_ended()) < total:
-        time.sleep(0.01)
-    return (ended - first) / (time.monotonic() - began)
+        first = wait_for(count_ended, timeout=60)
+        began = time.monotonic()
+        while (ended := count_ended()) < TASKS:
+            time.sleep(0.02)
+        return (ended - first) / (time.monotonic() - began)
 
 
 def drain_ours(url: str) -> float:
@@ -152,16 +151,15 @@ def drain_ours(url: str) -> float:
             WORKER_CONCURRENCY=str(CONCURRENCY),
             EXECUTION_PROJECT_CONCURRENCY="1000",
         )
-        ended = "SELECT count(*) FROM executions_execution WHERE status = 'completed'"
-        return drain_rate(lambda: count(service.database, ended), TASKS)
+        return drain_rate(service.database, "executions_execution")
 
 
 def drain_celery(url: str, broker: str) -> float:
     with database_on(url) as database:
         peer = CeleryPeer(database, broker)
-        peer.send(0, TASKS, ["/bin/true"])
+        peer.send(TASKS, ["/bin/true"])
         with peer.worker():
-            return drain_rate(peer.count_ended, TASKS)
+            return drain_rate(database, "ended")
 
 
 def latencies_of_ours(url: str) -> list[float]:

@@ -25,6 +25,9 @@ class Database(Protocol):
 
     def drop(self) -> None: ...
 
+    def connect(self) -> Any:
+        """A connection of the database's driver, each statement a transaction of its own."""
+
     def query(self, sql: str) -> list[Any]: ...
 
     def execute(self, sql: str) -> None: ...
@@ -51,18 +54,20 @@ class SqliteDatabase:
     def drop(self) -> None:
         """It goes with its folder."""
 
+    def connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, isolation_level=None, timeout=30)
+
     def query(self, sql: str) -> list[Any]:
-        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+        with contextlib.closing(self.connect()) as connection:
             return connection.execute(sql).fetchall()
 
     def execute(self, sql: str) -> None:
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+        with contextlib.closing(self.connect()) as connection:
             connection.execute(sql)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
-        with contextlib.closing(connection):
+        with contextlib.closing(self.connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield
 
@@ -87,17 +92,20 @@ class PostgresqlDatabase:
     def drop(self) -> None:
         self._administrate(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
 
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(self.url, autocommit=True)
+
     def query(self, sql: str) -> list[Any]:
-        with psycopg.connect(self.url) as connection:
+        with self.connect() as connection:
             return connection.execute(sql).fetchall()
 
     def execute(self, sql: str) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with self.connect() as connection:
             connection.execute(sql)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        with psycopg.connect(self.url) as connection:
+        with self.connect() as connection, connection.transaction():
             connection.execute("LOCK executions_execution IN EXCLUSIVE MODE")
             yield
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from executions import claims
 from executions.ids import new_id, time_of
 from executions.models import Execution, OutputChunk
-from executions.queue import find_claimable
+from executions.queue import take
 from executions.services import start_execution
 from executions.tests.helpers import write_output
 
@@ -221,19 +221,19 @@ def test_an_older_one_that_was_committed_later_is_not_claimed_beside_its_project
     """
     older_id = new_id()
     newer = start_execution(project_id="p", bead_id="newer")
-    found, claimed_too = threading.Event(), threading.Event()
+    taken, claimed_too = threading.Event(), threading.Event()
 
-    def find_and_wait(limit):
-        result = find_claimable(limit)
+    def take_and_wait(pk):
+        result = take(pk)
         if threading.current_thread() is not threading.main_thread():
-            found.set()
+            taken.set()
             claimed_too.wait(1)  # SQLite lets the other wait for this one's commit
         return result
 
-    monkeypatch.setattr(claims, "find_claimable", find_and_wait)
+    monkeypatch.setattr(claims, "take", take_and_wait)
 
     def claim_beside():
-        found.wait(10)
+        taken.wait(10)
         moment = time_of(older_id)
         older = {"id": older_id, "project_id": "p", "bead_id": "older", "timeout": 1}
         Execution.objects.create(**older, started_at=moment)

@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from executions import claims, output, queue, services
+from executions.access import READ_BY_TOKEN
 from executions.authentication import find_holder
 from executions.buffer import Write
 from executions.ids import new_id, time_of
@@ -15,7 +16,7 @@ from executions.models import Execution, OutputChunk
 from executions.tests.helpers import make_user
 from executions.tests.test_fast import fast
 from executions.throttling import take
-from executions.tokens import create_token
+from executions.tokens import create_token, digest
 
 IS_SQLITE = connection.vendor == "sqlite"
 
@@ -249,13 +250,13 @@ def test_the_browsable_api_reads_no_more_than_its_page(filled, api, path):
 
 def test_access_is_found_by_the_token_and_by_the_user(filled, django_assert_num_queries):
     _, secret = create_token(user=make_user("ada", "starter"), name="t", expires_at=None)
-    with django_assert_num_queries(1) as queries:
+    with django_assert_num_queries(1):
         assert find_holder(f"Token {secret}") is not None
 
-    with connection.cursor() as cursor:
-        if not IS_SQLITE:
-            cursor.execute("SET LOCAL enable_seqscan = off")  # a table of one row is read whole
-    plan = explain(queries[0]["sql"].replace("%", "%%"), None)
+    if not IS_SQLITE:  # where a table of one row is read whole
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = explain(READ_BY_TOKEN, [digest(secret)])
     assert any("executions_apitoken" in step and "digest" in step for step in plan), plan
 
 
@@ -271,19 +272,14 @@ def test_an_allowance_takes_one_statement(db, django_assert_num_queries):
 # The worker
 
 
-def lock():
-    """What only PostgreSQL needs to keep claims of a project apart: a lock, and a second look."""
-    return [] if IS_SQLITE else [f"execution_status|execution_pending|{PK}", RUNNING]
-
-
 def test_a_claim_takes_few_statements_whatever_waits(filled):
     services.start_execution(project_id="free", bead_id="b")
     # The others belong to a busy project, and there are more of them than a claim looks at.
     assert Execution.objects.pending().count() > queue.WINDOW
-    looks = [f"execution_status|{PK}", RUNNING, "execution_pending", RUNNING, *lock()]
+    looks = [f"execution_status|{PK}", "execution_pending", ONE, ONE]
     call = lambda: claims.claim_executions(worker="w", limit=1, lease=30)  # noqa: E731
 
-    assert_plans(call, len(looks) + 2, *looks, ONE, PK)
+    assert_plans(call, len(looks), *looks)
     assert Execution.objects.get(project_id="free").status == "running"
 
 
@@ -337,5 +333,6 @@ def test_heads_are_found_from_project_to_project(filled):
     )
     reads = [step for step in plan if "executions_execution" in step]
 
-    assert reads
-    assert all("execution_pending" in step for step in reads), plan
+    assert len(reads) >= 3
+    of_what_runs = "execution_running|execution_project_status"
+    assert all(re.search(f"execution_pending|{of_what_runs}", step) for step in reads), plan
