@@ -20,11 +20,18 @@ CHANNEL = "executions"
 
 def ring_on_commit() -> None:
     """Wake every worker of this database once the current transaction is committed."""
-    if connection.vendor == "postgresql":
+    is_postgresql = connection.vendor == "postgresql"
+    ring = _note_that_it_rang if is_postgresql else ring_pipes
+    if any(ring in due for due in connection.run_on_commit):
+        return  # once is enough
+    if is_postgresql:
         with connection.cursor() as cursor:
             cursor.execute(f"NOTIFY {CHANNEL}")
-    else:
-        transaction.on_commit(ring_pipes, robust=True)
+    transaction.on_commit(ring, robust=True)
+
+
+def _note_that_it_rang() -> None:
+    """Nothing to do: PostgreSQL has rung with the commit."""
 
 
 def create_bell() -> "Bell":
