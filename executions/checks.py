@@ -9,6 +9,8 @@ from django.db import connection
 
 from executions.runners.launch import split_command
 
+OURS = "executions"  # the tag of what is checked here
+
 # The ids stay with their settings: an operator may have silenced one.
 IDS = {
     "PORT": "E001",
@@ -47,7 +49,7 @@ IDS = {
 }
 
 
-@register
+@register(OURS)
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Report what `config/settings.py` could not understand, and what can't work together."""
     unreadable = [

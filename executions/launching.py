@@ -5,11 +5,9 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
-from docker.utils import parse_bytes
 
 from executions.models import Execution, Installation
 from executions.runners.base import Launch, Runner
-from executions.runners.docker import ContainerOptions, DockerRunner, find_fault
 from executions.runners.launch import (
     fill_arguments,
     find_workspace,
@@ -23,6 +21,11 @@ def create_runner() -> Runner:
     """The runner that EXECUTION_RUNNER names. Raises EngineAway without a Docker Engine."""
     if settings.EXECUTION_RUNNER == "process":
         return ProcessRunner()
+    # Not before: without containers a worker is smaller by a tenth.
+    from docker.utils import parse_bytes
+
+    from executions.runners.docker import ContainerOptions, DockerRunner
+
     options = ContainerOptions(
         image=settings.EXECUTION_IMAGE,
         memory=int(parse_bytes(settings.EXECUTION_MEMORY)),
@@ -38,6 +41,8 @@ def create_runner() -> Runner:
 def find_runner_fault() -> str | None:
     """Why nothing could be started, in one line; None if it can."""
     if settings.EXECUTION_RUNNER == "docker":
+        from executions.runners.docker import find_fault
+
         return find_fault(settings.EXECUTION_IMAGE)
     return None
 

@@ -64,13 +64,17 @@ class ProcessRunner:
         raise NotImplementedError("Processes end with their worker.")
 
     def sweep(self, find_live: Callable[[Sequence[str]], set[str]]) -> None:
-        """Nothing is left behind: see `supervisor.py`."""
+        """Nothing is left behind, see `supervisor.py`; but a busy minute's supervisors may go."""
+        self._dismiss()
 
     def close(self) -> None:
-        while self._resting:
-            self._resting.popleft()[0].close()
+        self._dismiss()
         self._socket.close()
         self._process.wait()
+
+    def _dismiss(self) -> None:
+        while self._resting:
+            self._resting.popleft()[0].close()
 
     def _take_supervisor(self) -> socket.socket:
         """The socket to one that is ready: an old one, or else a new one."""

@@ -269,6 +269,15 @@ def test_a_supervisor_that_still_removes_a_folder_holds_nobody_up(runner):
     assert supervisor_of(run(runner, "echo $PPID")) != supervisor
 
 
+def test_a_sweep_lets_resting_supervisors_go(runner):
+    supervisor = supervisor_of(run(runner, "echo $PPID"))
+
+    runner.sweep(lambda ids: set())
+
+    wait_for(lambda: not is_alive(supervisor))
+    assert supervisor_of(run(runner, "echo $PPID")) != supervisor
+
+
 WORKER = """
 import sys, time
 from executions.runners.base import Launch

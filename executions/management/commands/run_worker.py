@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from executions.checks import OURS
 from executions.launching import create_runner, find_runner_fault
 from executions.wakeup import create_bell
 from executions.worker import Worker
@@ -21,6 +22,8 @@ class Command(BaseCommand):
         "Claim executions and run them. SIGTERM or Ctrl-C: claim no more, leave containers to "
         "other workers, and let processes end within the grace period; a second one does not wait."
     )
+
+    requires_system_checks = (OURS,)  # all of them would load the whole API
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
