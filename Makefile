@@ -17,10 +17,10 @@ check: .venv/ready-to-check
 	.venv/bin/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	ALLOWED_HOSTS=executions.example.com .venv/bin/python manage.py check --deploy --fail-level WARNING
 
-# The figures of the README, each beside its peer.
-bench: .venv/ready
-	.venv/bin/python -m executions.benchmarks.output
-	.venv/bin/python -m executions.benchmarks.containers
+# The figures of the README, each beside its peer. What is missing of wrk, redis-server, PostgreSQL
+# and a Docker Engine is said and left out.
+bench: .venv/ready-to-bench
+	.venv/bin/python -m executions.benchmarks
 
 # What is wrong with the Docker Engine or EXECUTION_IMAGE, if anything.
 check-docker: .venv/ready
@@ -38,4 +38,8 @@ superuser: .venv/ready
 
 .venv/ready-to-check: .ci/requirements.txt .venv/ready
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/requirements.txt
+	touch $@
+
+.venv/ready-to-bench: executions/benchmarks/requirements.txt .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r executions/benchmarks/requirements.txt
 	touch $@

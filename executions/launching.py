@@ -2,6 +2,7 @@
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -21,29 +22,30 @@ def create_runner() -> Runner:
     """The runner that EXECUTION_RUNNER names. Raises EngineAway without a Docker Engine."""
     if settings.EXECUTION_RUNNER == "process":
         return ProcessRunner()
-    # Not before: without containers a worker is smaller by a tenth.
-    from docker.utils import parse_bytes
-
-    from executions.runners.docker import ContainerOptions, DockerRunner
-
-    options = ContainerOptions(
+    docker = _load_docker()
+    options = docker.ContainerOptions(
         image=settings.EXECUTION_IMAGE,
-        memory=int(parse_bytes(settings.EXECUTION_MEMORY)),
+        memory=settings.EXECUTION_MEMORY,
         cpus=settings.EXECUTION_CPUS,
         pids=settings.EXECUTION_PIDS,
         network=settings.EXECUTION_NETWORK,
         user=settings.EXECUTION_USER,
         read_only=settings.EXECUTION_READ_ONLY,
     )
-    return DockerRunner(options, installation=identify_installation())
+    return docker.DockerRunner(options, installation=identify_installation())
+
+
+def _load_docker() -> Any:
+    """The Docker runner. Not loaded before: without it a worker is smaller by a tenth."""
+    from executions.runners import docker  # noqa: PLC0415
+
+    return docker
 
 
 def find_runner_fault() -> str | None:
     """Why nothing could be started, in one line; None if it can."""
     if settings.EXECUTION_RUNNER == "docker":
-        from executions.runners.docker import find_fault
-
-        return find_fault(settings.EXECUTION_IMAGE)
+        return _load_docker().find_fault(settings.EXECUTION_IMAGE)
     return None
 
 

@@ -23,10 +23,10 @@ import requests
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
+from executions.benchmarks.pages import compare_pages  # noqa: E402
 from executions.benchmarks.report import Report  # noqa: E402
 from executions.benchmarks.rows import fill  # noqa: E402
 from executions.benchmarks.services import new_service  # noqa: E402
-from executions.tests.databases import Database  # noqa: E402
 from executions.tests.installation import (  # noqa: E402
     Installation,
     find_free_port,
@@ -57,11 +57,12 @@ class Target:
     name: str
     url: str
     headers: dict[str, str] = field(default_factory=dict)
-    written: Database | None = None  # to which somebody commits meanwhile, all the time
+    service: Installation | None = None  # None: not ours
+    is_written: bool = False  # whether somebody commits to its database all the time
 
     def path(self, call: str) -> str:
         if call == "list of a project":
-            return "/executions/?project_id=p1"
+            return "/executions/?project_id=p1&limit=10"  # of a hundred executions ten are p1's
         if call == "detail":
             found = requests.get(f"{self.url}/executions/", headers=self.headers, timeout=30)
             return f"/executions/{found.json()[0]['id']}"
@@ -126,13 +127,13 @@ def service(server: str, count: int) -> Iterator[tuple[Installation, str]]:
 
 
 @contextmanager
-def commits(database: Database | None) -> Iterator[None]:
+def commits(target: Target) -> Iterator[None]:
     """So that no list is answered from memory."""
     done = threading.Event()
 
     def commit() -> None:
-        while database is not None and not done.is_set():
-            database.execute("UPDATE auth_user SET first_name = random()")
+        while target.service and target.is_written and not done.is_set():
+            target.service.database.execute("UPDATE auth_user SET first_name = random()")
 
     thread = threading.Thread(target=commit)
     thread.start()
@@ -143,26 +144,31 @@ def commits(database: Database | None) -> Iterator[None]:
 
 GUIDE_SYNC, GUIDE_ASYNC = "guide, in memory", "guide, async def"
 BASE = (GUIDE_SYNC, GUIDE_ASYNC, "SQLite", "PostgreSQL")
+OF_MANY = f", {MANY:,} rows"
 WRITING = "SQLite, written to all the time"
 LISTS = CALLS[1:3]
 
 
-def targets(stack: ExitStack, postgresql_url: str) -> dict[str, Target]:
+def targets(stack: ExitStack, postgresql_url: str | None) -> dict[str, Target]:
     """All servers, started."""
-    found = {}
-    for name, is_async in ((GUIDE_SYNC, False), (GUIDE_ASYNC, True)):
-        found[name] = Target(name, stack.enter_context(guide(is_async=is_async)))
+    guides = ((GUIDE_SYNC, False), (GUIDE_ASYNC, True))
+    found = [
+        Target(name, stack.enter_context(guide(is_async=is_async))) for name, is_async in guides
+    ]
     for name, url in (("SQLite", ""), ("PostgreSQL", postgresql_url)):
+        if url is None:
+            continue
         few, token = stack.enter_context(service(url, FEW))
         many, _ = stack.enter_context(service(url, MANY))
-        found[name] = Target(name, few.url)
-        found[f"{name}, token"] = Target(
-            f"{name}, token", few.url, {"Authorization": f"Token {token}"}
-        )
-        found[f"{name}, {MANY:,} rows"] = Target(f"{name}, {MANY:,} rows", many.url)
+        authorization = {"Authorization": f"Token {token}"}
+        found += [
+            Target(name, few.url, service=few),
+            Target(f"{name}, token", few.url, authorization, service=few),
+            Target(name + OF_MANY, many.url, service=many),
+        ]
         if not url:
-            found[WRITING] = Target(WRITING, few.url, written=few.database)
-    return found
+            found.append(Target(WRITING, few.url, service=few, is_written=True))
+    return {target.name: target for target in found}
 
 
 def rounds(found: dict[str, Target], calls: Sequence[str]) -> Iterator[tuple[str, Target, int]]:
@@ -181,22 +187,29 @@ def at(call: str, connections: int) -> str:
     return f"{call}, {connections}"
 
 
-def main(postgresql_url: str) -> Report:
+def main(postgresql_url: str | None) -> Report:
     report = Report(peer=GUIDE_SYNC)
     with ExitStack() as stack:
         script = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".lua"))
         script.write(POST)
         script.flush()
         found = targets(stack, postgresql_url)
+        for name, target in found.items():
+            many = found.get(name + OF_MANY)
+            if many and target.service and many.service:
+                compare_pages(name, target.service, many.service)
         # What is created stays, so that comes last.
         for calls in (CALLS[:3], CALLS[3:]):
             for call, target, connections in rounds(found, calls):
-                with commits(target.written):
+                with commits(target):
                     rate = measure(target, call, connections=connections, script=script.name)
                 report.add(at(call, connections), target.name, rate)
     for connections, names in ((1, BASE), (16, [name for name in found if name != WRITING])):
-        unit = f"answers/s, {connections} connections"
-        report.table([at(call, connections) for call in CALLS], names, unit=unit)
+        report.table(
+            [at(call, connections) for call in CALLS],
+            [name for name in names if name in found],
+            unit=f"answers/s, {connections} connections",
+        )
     report.table([at(call, 16) for call in LISTS], [WRITING], unit="")
     return report
 

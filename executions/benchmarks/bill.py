@@ -110,7 +110,12 @@ def peers(stack: ExitStack) -> None:
     if shutil.which("redis-server"):
         broker = stack.enter_context(redis())
         peer = CeleryPeer(stack.enter_context(database_on("")), broker)
-        found = started_by(lambda: (stack.enter_context(peer.worker()), time.sleep(5)))
+
+        def start() -> None:
+            stack.enter_context(peer.worker())
+            time.sleep(5)
+
+        found = started_by(start)
         say("Celery's worker with as many places as ours has, idle", f"{memory(found):.0f} MB")
 
 

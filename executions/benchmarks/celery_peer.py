@@ -34,7 +34,6 @@ def connect() -> Any:
     if DATABASE.startswith("postgres"):
         return psycopg.connect(DATABASE, autocommit=True)
     connection = sqlite3.connect(DATABASE, timeout=30, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     return connection
 

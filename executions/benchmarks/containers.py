@@ -18,7 +18,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from executions.benchmarks.output import say  # noqa: E402
+from executions.benchmarks.report import say  # noqa: E402
 from executions.runners.docker import SHELL  # noqa: E402
 from executions.tests.engine import IMAGE, Engine, find_lack, make_image  # noqa: E402
 from executions.tests.installation import Installation  # noqa: E402
@@ -37,13 +37,13 @@ OPTIONS = shlex.split("""
 """)
 
 
-def start_engine(stack: ExitStack) -> tuple[str, str]:
-    """The address of an Engine and an image on it."""
+def start_engine(stack: ExitStack) -> tuple[str, str] | None:
+    """The address of an Engine and an image on it; None if there can't be one."""
     if image := os.environ.get("EXECUTION_IMAGE"):
         return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), image
     if lack := find_lack():
         print(f"Containers are left out: no EXECUTION_IMAGE is set, and {lack}.")
-        raise SystemExit(0)
+        return None
     engine = Engine(Path(stack.enter_context(tempfile.TemporaryDirectory())))
     stack.callback(engine.close)
     make_image(engine)
@@ -73,7 +73,9 @@ def time_service(service: Installation) -> float:
 
 def main() -> None:
     with ExitStack() as stack:
-        host, image = start_engine(stack)
+        if (found := start_engine(stack)) is None:
+            return
+        host, image = found
         data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         service = stack.enter_context(Installation(data_dir))
         service.manage("migrate", "--verbosity", "0")

@@ -1,7 +1,7 @@
 """Measures output: speed and memory under a flood, delay to a reader, and the price of readers.
 
 Each figure is printed beside its peer, measured in the same minutes. It starts
-a service of its own in a temporary folder and takes about three minutes.
+a service of its own in a temporary folder.
 """
 
 import os
@@ -21,12 +21,14 @@ import requests
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
+from executions.benchmarks.report import say  # noqa: E402
 from executions.tests.installation import Installation, wait_for  # noqa: E402
 
-FLOOD = "yes | head -c 5G"
+SIZE = 2  # GiB
+FLOOD = f"yes | head -c {SIZE}G"
 ROUNDS = 3
 READERS = 100
-SECONDS = 4.0  # for which a rate of calls is measured
+SECONDS = 2.0  # for which a rate of calls is measured
 WRITERS = 50
 # 1,000 lines a second for 20 s, in tenths of a second.
 WRITER = """
@@ -38,12 +40,8 @@ for first in range(0, 20000, 100):
 EXPECTED = "".join(f"line {number} of this execution\n" for number in range(20_000)).encode()
 
 
-def say(what: str, figure: str) -> None:
-    print(f"{what:<62} {figure}", flush=True)
-
-
 def flood(service: Installation, worker: "subprocess.Popen[bytes]") -> None:
-    """5 GB through the worker against the same through a pipe to cat."""
+    """Much through the worker against the same through a pipe to cat."""
     ours, peers, memory = [], [], []
     before = psutil.Process(worker.pid).memory_info().rss
     for _ in range(ROUNDS):
@@ -56,7 +54,7 @@ def flood(service: Installation, worker: "subprocess.Popen[bytes]") -> None:
             memory.append(psutil.Process(worker.pid).memory_info().rss)
             time.sleep(0.05)
         ours.append(time.monotonic() - began)
-        assert service.get(execution)["output_size"] == 5 * 2**30
+        assert service.get(execution)["output_size"] == SIZE * 2**30
     ratios = [peer / our for our, peer in zip(ours, peers, strict=True)]
     say(f"{FLOOD}: speed as a part of `| cat >/dev/null`", f"{statistics.median(ratios):.2f}")
     figures = f"{max(memory) / 2**20:.0f} MiB, before it {before / 2**20:.0f}"

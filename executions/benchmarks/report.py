@@ -1,5 +1,6 @@
 """What the benchmarks have found: printed as it comes, and once more as a table."""
 
+import os
 import platform
 import sqlite3
 import statistics
@@ -8,12 +9,13 @@ from dataclasses import dataclass, field
 
 
 def say(what: str, figure: str) -> None:
-    print(f"{what:<62} {figure}", flush=True)
+    print(f"{what:<74} {figure}", flush=True)
 
 
 def machine() -> str:
     """In general terms: what matters for the figures."""
-    return f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    versions = f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, {versions}"
 
 
 @dataclass

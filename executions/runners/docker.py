@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
+from docker.utils import parse_bytes
+
 from executions.runners.base import Launch
 from executions.runners.container import SHELL_NAME, ContainerAttempt
 from executions.runners.engine import Engine, EngineAway, Missing, Refused
@@ -38,7 +40,7 @@ class ContainerOptions:
     """What the operator's configuration says of every container."""
 
     image: str
-    memory: int  # bytes; there is no swap beyond it
+    memory: str  # such as 512m; there is no swap beyond it
     cpus: float
     pids: int
     network: str
@@ -152,6 +154,7 @@ def specify(launch: Launch, options: ContainerOptions, labels: dict[str, str]) -
         temporary["/workspace"] = temporary["/tmp"]  # noqa: S108
     else:
         mounts = [{"Type": "bind", "Source": str(launch.workspace), "Target": "/workspace"}]
+    memory = parse_bytes(options.memory)
     return {
         "Image": options.image,
         "Entrypoint": SHELL,  # the image's own has no say in what is started
@@ -162,8 +165,8 @@ def specify(launch: Launch, options: ContainerOptions, labels: dict[str, str]) -
         "Labels": labels,
         "HostConfig": {
             "Init": True,
-            "Memory": options.memory,
-            "MemorySwap": options.memory,
+            "Memory": memory,
+            "MemorySwap": memory,
             "NanoCpus": round(options.cpus * 1e9),
             "PidsLimit": options.pids,
             "NetworkMode": options.network,
