@@ -1,4 +1,4 @@
-.PHONY: run test check check-docker bench superuser
+.PHONY: run test test-postgresql check check-docker bench superuser
 
 PYTHON ?= python3
 
@@ -7,6 +7,10 @@ run: .venv/ready
 
 test: .venv/ready
 	.venv/bin/python -m pytest -n 3 --dist loadgroup
+
+# The same on PostgreSQL, with a server that is started for it.
+test-postgresql: .venv/ready
+	.venv/bin/python -m executions.tests.postgresql $(MAKE) test
 
 # Lint, format, types and what Django checks itself; CI runs this and `test`.
 check: .venv/ready-to-check

@@ -24,7 +24,7 @@ class Unusual(Exception):
     """Left to the ViewSet."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Answer:
     content: str
     headers: Headers  # their names in lower case

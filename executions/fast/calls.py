@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -45,15 +46,15 @@ class FastCalls:
                 return None
             origin = f"{request.scheme}://{request.get_host()}"  # raises DisallowedHost
             if request.method == "GET":
-                answer = await self._read(read, request, match[1])
+                answer = await self._read(read, request, origin, match[1])
             elif request.method == "POST" and match[1] is None:
                 answer = await self._start(request, body, origin)
             else:
                 return None
         except (Unusual, APIException, SuspiciousOperation, DatabaseError):
             return None
-        answer.headers = await self._get_usual_headers(request) + answer.headers
-        return answer
+        headers = await self._get_usual_headers(request) + answer.headers
+        return replace(answer, headers=headers)
 
     async def _start(self, request: WSGIRequest, body: bytes, origin: str) -> Answer:
         fields = read_wish(request, body)

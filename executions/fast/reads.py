@@ -51,10 +51,11 @@ def list_query(names: frozenset[str], limit: int) -> Prepared:
     )
 
 
-def read(request: HttpRequest, identifier: str | None, reader: Reader) -> Answer:
+def read(request: HttpRequest, origin: str, identifier: str | None, reader: Reader) -> Answer:
+    """`origin` is such as http://localhost:8000; None as `identifier` asks for the list."""
     access, _ = find_caller(request, reader)
     if identifier is None:
-        return read_list(request, access, reader)
+        return read_list(request, origin, access, reader)
     return read_detail(request, access, identifier, reader.run)
 
 
@@ -78,7 +79,7 @@ def read_detail(request: HttpRequest, access: Access, identifier: str, run: Run)
     return Answer(f"{document[:-1]},{output}}}", HEADERS_OF_ONE)
 
 
-def read_list(request: HttpRequest, access: Access, reader: Reader) -> Answer:
+def read_list(request: HttpRequest, origin: str, access: Access, reader: Reader) -> Answer:
     if api_settings.URL_FORMAT_OVERRIDE in request.GET:
         raise Unusual
     asked = read_page(request.GET)
@@ -92,14 +93,16 @@ def read_list(request: HttpRequest, access: Access, reader: Reader) -> Answer:
     if not access.may_call("list") or not (projects is None or given.get("project_id") in projects):
         raise Unusual
 
-    def read() -> tuple[str, list[tuple[str, bytes, uuid.UUID]]]:
+    def read() -> Answer:
         rows = list_query(frozenset(given), asked.limit + 1).rows(reader.run, **given)
         page, neighbours = asked.cut(rows)
-        links = [(name, side, uuid.UUID(str(page[at][0]))) for name, side, at in neighbours]
-        return ",".join([document for _, document in page]), links
+        links = {
+            name: link_to(request, side, uuid.UUID(str(page[index][0])))
+            for name, side, index in neighbours
+        }
+        link = [("link", value) for value in link_header(links).values()]
+        content = ",".join([document for _, document in page])
+        return Answer(f"[{content}]", link + HEADERS_OF_ALL)
 
-    key = (asked.limit, frozenset(given.items()))
-    content, neighbours = reader.remember(key, read, size=lambda found: len(found[0]))
-    links = {name: link_to(request, side, position) for name, side, position in neighbours}
-    link = [("link", value) for value in link_header(links).values()]
-    return Answer(f"[{content}]", link + HEADERS_OF_ALL)
+    url = (origin, request.path, request.META["QUERY_STRING"])
+    return reader.remember(url, read, size=lambda answer: len(answer.content))

@@ -48,7 +48,7 @@ def fast(path, **headers):
     if match is None or not is_plain(request):
         return None
     try:
-        return read(request, match[1], Reader())
+        return read(request, "http://testserver", match[1], Reader())
     except (Unusual, APIException):
         return None
 
