@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -387,15 +388,56 @@ def test_many_at_once_are_each_answered_with_their_own(served):
     assert served.database.query("SELECT count(*) FROM executions_execution") == [(240,)]
 
 
-MAKE_VIEWER = """
+def test_a_foreign_page_starts_nothing(served):
+    answers = [
+        requests.post(f"{served.url}/executions/", json=GOOD, headers={"Origin": origin})
+        for origin in ("http://evil.example", "null", served.url)
+    ]
+    assert [each.status_code for each in answers] == [403, 403, 201]
+    assert served.database.query("SELECT count(*) FROM executions_execution") == [(1,)]
+
+
+def secret_of(installation, role, *, projects=None, seconds=3600):
+    """The token of a new user, which holds for so many seconds."""
+    return installation.manage(
+        "shell",
+        "-v0",
+        "-c",
+        f"""
+import datetime
+from django.utils import timezone
 from executions.tests.helpers import make_user
-make_user("ada", "viewer")
-"""
+from executions.tokens import create_token
+user = make_user("ada", {role!r}, projects={projects!r})
+expires_at = timezone.now() + datetime.timedelta(seconds={seconds})
+print(create_token(user=user, name="t", expires_at=expires_at)[1])
+""",
+    ).strip()
+
+
+def test_a_start_is_logged_and_limited_as_the_view_set_s(installation):
+    secret = secret_of(installation, "starter", projects=["mine"])
+    installation.start_server(OPEN_ACCESS="off")
+
+    def post(project_id):
+        headers = {"Authorization": f"Token {secret}", "X-Request-ID": f"in-{project_id}"}
+        body = GOOD | {"project_id": project_id}
+        return requests.post(f"{installation.url}/executions/", json=body, headers=headers)
+
+    assert post("mine").status_code == 201  # which notes the use, so that the next one is fast
+    made = post("mine")
+    assert made.json()["requested_by"] == "ada"
+    assert post("others").status_code == 403
+
+    lines = [json.loads(line) for line in installation.printed.splitlines() if "create" in line]
+    facts = [(line["status"], line["user"], line["request_id"]) for line in lines]
+    assert facts == [(201, "ada", "in-mine")] * 2 + [(403, "ada", "in-others")]
+    assert lines[1]["made"] == made.json()["id"]
+    assert lines[0].keys() == lines[1].keys()
 
 
 def test_a_token_that_is_revoked_is_refused_at_the_next_call(installation):
-    installation.manage("shell", "-v0", "-c", MAKE_VIEWER)
-    secret = installation.manage("create_token", "ada").strip()
+    secret = secret_of(installation, "viewer")
     installation.start_server(OPEN_ACCESS="off")
 
     def get():
@@ -405,4 +447,17 @@ def test_a_token_that_is_revoked_is_refused_at_the_next_call(installation):
     assert [get().status_code for _ in range(5)] == [200] * 5
     delete = "from executions.models import ApiToken; ApiToken.objects.all().delete()"
     installation.manage("shell", "-v0", "-c", delete)
+    assert get().status_code == 401
+
+
+def test_a_token_that_expires_is_refused_from_then_on(installation):
+    installation.start_server(OPEN_ACCESS="off")
+    headers = {"Authorization": f"Token {secret_of(installation, 'viewer', seconds=5)}"}
+    ends = time.monotonic() + 5
+
+    def get():
+        return requests.get(f"{installation.url}/executions/", headers=headers, timeout=30)
+
+    assert [get().status_code for _ in range(3)] == [200] * 3
+    time.sleep(max(ends - time.monotonic(), 0))
     assert get().status_code == 401
