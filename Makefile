@@ -6,7 +6,7 @@ run: .venv/ready
 	@exec .venv/bin/python manage.py run
 
 test: .venv/ready
-	.venv/bin/python -m pytest -n 3 --dist loadgroup
+	.venv/bin/python -m pytest -n 4 --dist loadgroup
 
 # The same on PostgreSQL, with a server that is started for it.
 test-postgresql: .venv/ready
