@@ -39,9 +39,8 @@ SWITCH_INTERVAL = 0.0003
 MAX_BODY = 1024 * 1024
 BODY_TIMEOUT = 30
 
+CUT_OFF = "The body is not as long as announced."
 
-# One of them is there if a GET has a body.
-LENGTH_HEADERS = {"content-length", "transfer-encoding"}
 
 # The header of the request's id in WSGI's spelling.
 REQUEST_ID = f"HTTP_{HEADER.upper().replace('-', '_')}"
@@ -172,8 +171,10 @@ async def read_body(scope: Any, protocol: Any) -> bytes:
                         raise BodyError(413, f"The body has more than {MAX_BODY} bytes.")
     except TimeoutError as error:
         raise BodyError(408, "The body did not arrive in time.") from error
+    except ProtocolClosed as error:
+        raise BodyError(400, CUT_OFF) from error
     if announced is not None and announced != str(len(body)):
-        raise BodyError(400, "The body is not as long as announced.")
+        raise BodyError(400, CUT_OFF)
     return bytes(body)
 
 

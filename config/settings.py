@@ -74,6 +74,8 @@ def database(url: str, *, data_dir: Path) -> dict[str, Any]:
         SETTINGS_ERRORS["DATABASE_URL"] = [fault]
         parsed = dj_database_url.parse(embedded, conn_max_age=None)
     if parsed["ENGINE"] == POSTGRESQL:
+        # A request looks first whether the connection that it takes over is still there.
+        parsed["CONN_HEALTH_CHECKS"] = True
         return {**parsed, "OPTIONS": POSTGRESQL_OPTIONS | parsed.get("OPTIONS", {})}
     # A file for the tests, since they also write from several threads and processes.
     return {**parsed, "OPTIONS": SQLITE_OPTIONS, "TEST": {"NAME": str(data_dir / "test.sqlite3")}}

@@ -19,7 +19,7 @@ from django.db.models.lookups import LessThan
 from executions.buffer import Write
 from executions.models import Execution, ExecutionQuerySet, OutputChunk
 from executions.prepared import Parameter, Prepared
-from executions.queue import find_claimable, running_beside, take
+from executions.queue import find_claimable, lock_waiting, running_beside
 from executions.transitions import Ending, Transition
 
 Status = Execution.Status
@@ -103,6 +103,7 @@ def claim_executions(
     None if they end with the worker.
     """
     claimed: list[tuple[Execution, uuid.UUID]] = []
+    tried: set[uuid.UUID] = set()
     terms = {
         "worker": worker,
         "engine": engine,
@@ -110,15 +111,19 @@ def claim_executions(
         "concurrency": settings.EXECUTION_PROJECT_CONCURRENCY,
     }
     with transaction.atomic(savepoint=False):
-        while len(claimed) < limit:
-            found, seen_all = find_claimable(limit - len(claimed))
-            before = len(claimed)
-            for execution in filter(None, map(take, found)):
-                token = uuid.uuid4()
-                if _claim(pk=execution.pk, token=token, **terms):
-                    claimed.append((execution, token))
-            if seen_all or len(claimed) == before:
+        seen_all = False
+        while len(claimed) < limit and not seen_all:
+            found, seen_all = find_claimable(but=tried)
+            if not found:
                 break
+            for pk in found:
+                if len(claimed) == limit:
+                    break
+                tried.add(pk)
+                token = uuid.uuid4()
+                execution = lock_waiting(pk)
+                if execution is not None and _claim(pk=pk, token=token, **terms):
+                    claimed.append((execution, token))
     return claimed
 
 

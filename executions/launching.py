@@ -52,7 +52,8 @@ def find_runner_fault() -> str | None:
 def identify_installation() -> str:
     """The same for all workers of this database, and for no worker of another."""
     identity = Installation.objects.get().pk
-    # A copy, such as a backup that is tried out, is another installation: it lies elsewhere.
+    # A copy, such as a backup that is tried out, is another installation: it lies elsewhere. But
+    # not a physical copy of a PostgreSQL server, which may have taken the first one's place.
     if connection.vendor == "sqlite":
         place = str(Path(connection.settings_dict["NAME"]).resolve())
     else:

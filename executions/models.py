@@ -1,6 +1,6 @@
 """What is kept: executions and the chunks of their output.
 
-Nothing here writes a status: every change of it is in `services.py`.
+Nothing here writes a status: every change of it is a `Transition`.
 """
 
 import datetime

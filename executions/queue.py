@@ -6,7 +6,7 @@ however many of them belong to busy projects, finding out takes about the same.
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.conf import settings
@@ -66,7 +66,7 @@ class ProjectLock(Func):
     output_field = BooleanField()
 
 
-def _take() -> ExecutionQuerySet:
+def _lockable() -> ExecutionQuerySet:
     found = Execution.objects.pending().filter(pk=Parameter("pk"))
     if connection.vendor == "postgresql":
         # Where several claim at once. What another is cancelling is passed over, too.
@@ -75,27 +75,28 @@ def _take() -> ExecutionQuerySet:
 
 
 FIELDS = [field.attname for field in Execution._meta.concrete_fields]
-_taken = Prepared.select(lambda: _take().values_list(*FIELDS))
+_locked = Prepared.select(lambda: _lockable().values_list(*FIELDS))
 
 Waiting = tuple[uuid.UUID, str, int]  # an execution, its project, and how many of that are running
 
 
-def find_claimable(limit: int) -> tuple[list[uuid.UUID], bool]:
-    """Waiting executions that may be claimed, and whether there are no others."""
+def find_claimable(*, but: Collection[uuid.UUID]) -> tuple[list[uuid.UUID], bool]:
+    """Waiting executions that may be claimed, except some, and whether there are no others."""
     waiting: list[Waiting] = _waiting.fetch()
     seen_all = len(waiting) < WINDOW
-    found = _with_room(waiting)[:limit]
+    found = [pk for pk in _with_room(waiting) if pk not in but]
     if not found and not seen_all:
-        found = _with_room(_read_heads())[:limit]
+        found = [pk for pk in _with_room(_read_heads()) if pk not in but]
     return found, seen_all
 
 
-def take(pk: uuid.UUID) -> Execution | None:
-    """One of them for whoever is about to claim it; None if somebody else is.
+def lock_waiting(pk: uuid.UUID) -> Execution | None:
+    """One of them, and its project, until the commit; None if somebody else has it.
 
-    Whether its project has room has to be asked once more by the claim itself.
+    Whether its project has room has to be asked once more by the claim itself. On SQLite nothing
+    need be locked: nobody else writes.
     """
-    rows = _taken.fetch(pk=pk)
+    rows = _locked.fetch(pk=pk)
     if settings.EXECUTION_PROJECT_CONCURRENCY > 1 and connection.vendor == "postgresql":
         wakeup.ring_on_commit()  # whoever has passed its project over meanwhile
     return Execution.from_db(connection.alias, FIELDS, rows[0]) if rows else None

@@ -7,7 +7,8 @@ writes the JSON, and SQLite is read on the event loop itself; executions that ar
 same time share one transaction, and so one wait for the disk.
 
 Only what is plain is answered here: the call of a program that is let in and gets what it asks
-for. Everything else, every refusal among it, is left to the ViewSet. What is answered is what the
+for. Everything else, every refusal among it, is left to the ViewSet; only where the
+database takes nothing at the moment, a 503 is answered here. What is answered is what the
 ViewSet would answer; `tests/test_fast.py` sees to that.
 
     calls.py    tells what is plain, and passes it on

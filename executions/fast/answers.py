@@ -6,15 +6,15 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from executions.access import EVERYTHING, Access, access_of
+from executions.access import EVERYTHING, Access, TokenHolder, access_of
 from executions.authentication import find_holder
 from executions.fast.reader import Reader
 
 Headers = list[tuple[str, str]]
 
 # Beside what every answer carries.
-HEADERS_OF_ALL: Headers = [("vary", "Accept, Cookie"), ("allow", "GET, POST, HEAD, OPTIONS")]
-HEADERS_OF_ONE: Headers = [("vary", "Accept, Cookie"), ("allow", "GET, HEAD, OPTIONS")]
+HEADERS_OF_ALL: Headers = [("allow", "GET, POST, HEAD, OPTIONS")]
+HEADERS_OF_ONE: Headers = [("allow", "GET, HEAD, OPTIONS")]
 
 # The rest of a detail until something was written.
 NO_OUTPUT = '"output":null,"output_truncated":false'
@@ -38,9 +38,14 @@ def find_caller(request: HttpRequest, reader: Reader) -> tuple[Access, User | No
         if settings.OPEN_ACCESS:
             return EVERYTHING, None
         raise Unusual
-    holder = reader.remember(
-        ("token", header), lambda: find_holder(header, run=reader.run), size=lambda _: 1000
-    )
-    if holder is None or holder.has_expired or not holder.use_is_noted:
+
+    def find() -> TokenHolder:
+        holder = find_holder(header, run=reader.run)
+        if holder is None:
+            raise Unusual
+        return holder
+
+    holder = reader.remember(("token", header), find, size=lambda _: 0)
+    if holder.has_expired or not holder.use_is_noted:
         raise Unusual
     return access_of(holder.user), holder.user

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
-from django.db import DatabaseError
+from django.db import Error
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import APIException
@@ -51,14 +51,16 @@ class FastCalls:
                 answer = await self._start(request, body, origin)
             else:
                 return None
-        except (Unusual, APIException, SuspiciousOperation, DatabaseError):
+        except (Unusual, APIException, SuspiciousOperation, Error):
             return None
-        headers = await self._get_usual_headers(request) + answer.headers
-        return replace(answer, headers=headers)
+        # With a token nobody looks for a session.
+        vary = "Accept" if "HTTP_AUTHORIZATION" in request.META else "Accept, Cookie"
+        usual = await self._get_usual_headers(request)
+        return replace(answer, headers=[*usual, ("vary", vary), *answer.headers])
 
     async def _start(self, request: WSGIRequest, body: bytes, origin: str) -> Answer:
-        fields = read_wish(request, body)
         access, user = await self._read(find_caller, request)
+        fields = read_wish(request, body)
         if not access.may_call("create") or not access.may_start_in(fields["project_id"]):
             raise Unusual
         return await self._intake.start_execution(request, user, fields, origin=origin)

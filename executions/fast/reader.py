@@ -1,7 +1,7 @@
 """How `fast` reads the database: SQLite on the event loop itself, PostgreSQL in a thread."""
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -10,8 +10,9 @@ from executions import prepared
 
 T = TypeVar("T")
 
-# What is remembered at most, in characters: some hundred lists.
+# What is remembered at most, in characters: some hundred lists. And what each takes beside its own.
 MEMORY = 10_000_000
+EACH = 1000
 
 
 class Reader:
@@ -22,10 +23,12 @@ class Reader:
     def run(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         return prepared.run(sql, parameters)
 
-    def remember(self, key: Hashable, read: Callable[[], T], *, size: Callable[[T], int]) -> T:
+    def remember(
+        self, key: tuple[str, ...], read: Callable[[], T], *, size: Callable[[T], int]
+    ) -> T:
         """What `read` returns, or has returned for this key if nothing was committed since.
 
-        `size` tells about how many characters that has.
+        `size` tells about how many characters that has. What it raises is not remembered.
         """
         return read()
 
@@ -43,14 +46,16 @@ class SqliteReader(Reader):
         self._execute("PRAGMA busy_timeout = 0")
         self._execute("PRAGMA query_only = ON")
         self._version: Any = None  # of the database
-        self._memory: dict[Hashable, Any] = {}  # as of that version
+        self._memory: dict[tuple[str, ...], Any] = {}  # as of that version
         self._room = MEMORY
 
     def run(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         with self._wrapper.wrap_database_errors:
             return self._execute(to_qmark(sql), parameters).fetchall()
 
-    def remember(self, key: Hashable, read: Callable[[], T], *, size: Callable[[T], int]) -> T:
+    def remember(
+        self, key: tuple[str, ...], read: Callable[[], T], *, size: Callable[[T], int]
+    ) -> T:
         # SQLite counts the commits of other connections, and this one makes none.
         version = self.run("PRAGMA data_version", ())
         if version != self._version or self._room < 0:
@@ -58,9 +63,9 @@ class SqliteReader(Reader):
         if key in self._memory:
             found: T = self._memory[key]
             return found
-        found = self._memory[key] = read()
-        self._room -= size(found)
-        return found
+        made = self._memory[key] = read()
+        self._room -= EACH + sum(map(len, key)) + size(made)
+        return made
 
 
 @functools.lru_cache(maxsize=512)

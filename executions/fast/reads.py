@@ -28,7 +28,8 @@ from executions.serializers import DETAIL_OUTPUT_BYTES
 
 dumps = functools.partial(json.dumps, ensure_ascii=False)
 
-# What narrows a list and has an index in the order of the page.
+# What narrows a list by an index that is in the order of the page. A bead and something else
+# together have none: all executions of the bead are read.
 SIMPLE = {"project_id", "bead_id", "status", "older_than", "newer_than"}
 
 DETAIL = Prepared.select(
@@ -87,13 +88,15 @@ def read_list(request: HttpRequest, origin: str, access: Access, reader: Reader)
     given = asked.bound | filters
     if len(given.get("status", ())) > 1 or not SIMPLE.issuperset(given) or asked.limit > PAGE_SIZE:
         raise Unusual
+    if "bead_id" in filters and len(filters) > 1:
+        raise Unusual
     if "status" in given:
-        [given["status"]] = given["status"]
+        given["status"] = given["status"].pop()
     projects = access.projects
     if not access.may_call("list") or not (projects is None or given.get("project_id") in projects):
         raise Unusual
 
-    def read() -> Answer:
+    def make() -> Answer:
         rows = list_query(frozenset(given), asked.limit + 1).rows(reader.run, **given)
         page, neighbours = asked.cut(rows)
         links = {
@@ -105,4 +108,4 @@ def read_list(request: HttpRequest, origin: str, access: Access, reader: Reader)
         return Answer(f"[{content}]", link + HEADERS_OF_ALL)
 
     url = (origin, request.path, request.META["QUERY_STRING"])
-    return reader.remember(url, read, size=lambda answer: len(answer.content))
+    return reader.remember(url, make, size=lambda answer: len(answer.content))

@@ -4,13 +4,14 @@ import asyncio
 import contextvars
 import io
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.http import HttpRequest
 from rest_framework.exceptions import Throttled
 
@@ -22,15 +23,22 @@ from executions.parsers import StrictJSONParser
 from executions.serializers import CONTEXT_BYTES, ID_LENGTH, MAX_TIMEOUT
 from executions.throttling import take_change
 
+logger = logging.getLogger(__name__)
+
 PARSER = StrictJSONParser()
 FIELDS = {"project_id", "bead_id", "context", "timeout"}
+
+# Bytes of a body at most: a larger one would hold up the event loop while it is parsed.
+BODY_SIZE = 64 * 1024
 
 UNAVAILABLE = json.dumps({"detail": DatabaseUnavailable.default_detail})
 
 
 def read_wish(request: HttpRequest, body: bytes) -> Any:
-    """The fields of the new execution."""
-    if request.content_type != "application/json":
+    """The fields of the new execution. Raises Unusual if the ViewSet may refuse them."""
+    if request.content_type != "application/json" or request.META["QUERY_STRING"]:
+        raise Unusual
+    if len(body) > BODY_SIZE:
         raise Unusual
     if not {"HTTP_ORIGIN", "HTTP_IDEMPOTENCY_KEY"}.isdisjoint(request.META):
         raise Unusual
@@ -71,7 +79,7 @@ class Wish:
     origin: str  # such as http://localhost:8000
     answer: "asyncio.Future[Answer]"
     context: contextvars.Context  # of the request, whose id is logged
-    outcome: Execution | Exception | None = None
+    outcome: Execution | Exception = field(default_factory=Unusual)
 
 
 class Intake:
@@ -87,7 +95,7 @@ class Intake:
     async def start_execution(
         self, request: HttpRequest, user: User | None, fields: dict[str, Any], *, origin: str
     ) -> Answer:
-        """The execution is kept when this returns 201. Raises Throttled."""
+        """The execution is kept when this is a 201. Raises Throttled, and Unusual if it failed."""
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         wish = Wish(request, user, fields, origin, loop.create_future(), context)
@@ -108,16 +116,28 @@ class Intake:
 
 
 def fulfil(wishes: list[Wish]) -> None:
-    """Accept together what can be accepted, or nothing."""
+    """Accept together what can be accepted.
+
+    If one can't be, or the connection was cut while it rested, all are left to the ViewSet, one by
+    one. Not so if the database does not take anything at the moment, nor if the connection is cut
+    in the commit: then they may have been accepted.
+    """
+    is_committing = False
     try:
         with transaction.atomic():
-            for wish in wishes:
+            # In one order, or two servers could wait for each other's users.
+            for wish in sorted(wishes, key=lambda wish: wish.user.pk if wish.user else 0):
                 wish.outcome = make(wish)
             made = [wish.outcome for wish in wishes if isinstance(wish.outcome, Execution)]
             services.accept_executions(made)
-    except Exception as error:  # whatever it is, nobody may be left waiting
+            is_committing = True
+    except Exception as error:
+        logger.error("Executions could not be accepted together: %s", error)
+        is_away = isinstance(error, OperationalError | InterfaceError) and (
+            is_committing or connection.is_usable()
+        )
         for wish in wishes:
-            wish.outcome = error
+            wish.outcome = DatabaseUnavailable() if is_away else Unusual()
         connection.close()  # the next one connects anew
 
 
@@ -132,15 +152,17 @@ def make(wish: Wish) -> Execution | Throttled:
 
 def answer_to(wish: Wish) -> None:
     outcome = wish.outcome
+    if wish.answer.done():  # cancelled
+        return
     if isinstance(outcome, Execution):
         location = f"{wish.origin}/executions/{outcome.pk}"
         content = f"{documents.describe(outcome)[:-1]},{NO_OUTPUT}}}"
         wish.answer.set_result(Answer(content, [("location", location), *HEADERS_OF_ALL], 201))
-    elif isinstance(outcome, DatabaseError):
+    elif isinstance(outcome, DatabaseUnavailable):
         wish.answer.set_result(
             Answer(UNAVAILABLE, [("retry-after", str(RETRY_AFTER)), *HEADERS_OF_ALL], 503)
         )
-    elif outcome is not None:
+    else:
         wish.answer.set_exception(outcome)
 
 
@@ -150,7 +172,7 @@ def record(wishes: list[Wish]) -> None:
         if isinstance(wish.outcome, Execution):
             made = str(wish.outcome.pk)
             log = partial(audit.record, "create", wish.request, made=made, status=201)
-        elif isinstance(wish.outcome, DatabaseError):
+        elif isinstance(wish.outcome, DatabaseUnavailable):
             log = partial(audit.record, "create", wish.request, status=503)
         else:
             continue

@@ -10,8 +10,8 @@ commands, and the operating system lets them run on. But every supervisor has a
 socket to the worker, which closes with it whatever it died of; then it kills
 everything below it. On Linux that includes daemons that left the process group
 (the supervisor is their subreaper), and what is below a supervisor that is killed
-comes to the process that forked it, and ends too. Elsewhere the process group is
-reached.
+comes to the process that forked it, and ends too; only where somebody has killed
+that one as well, it goes on. Elsewhere the process group is reached.
 
 On a supervisor's socket travel: to it a `REQUEST`, with the descriptor to write
 output to, the length of a JSON object in four bytes and that object (`argv`,
@@ -128,11 +128,14 @@ class Supervisor:
         child_ended = wake_on_child()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         while True:
-            message, descriptors, _, _ = socket.recv_fds(self.worker, 1, 1)
+            try:
+                message, descriptors, _, _ = socket.recv_fds(self.worker, 1, 1)
+            except ConnectionError:  # it has left something unread
+                return
             if not message:
                 return
             if message == REQUEST:  # else a signal for what had just ended
-                with contextlib.suppress(EOFError):
+                with contextlib.suppress(EOFError, ConnectionError):
                     self.run_command(self.receive_request(), *descriptors, child_ended=child_ended)
                 with contextlib.suppress(OSError):
                     self.worker.sendall(READY)
@@ -150,7 +153,13 @@ class Supervisor:
 
     def run_command(self, request: Any, output: int, *, child_ended: int) -> None:
         self.exit_code = None
-        with temporary_folder(unless=request["workspace"]) as folder:
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(temporary_folder(unless=request["workspace"]))
+            except OSError as error:
+                os.close(output)
+                self.report(error=f"No temporary folder can be made: {error.strerror}.")
+                return
             try:
                 self.start(request["argv"], request["environment"], folder, output)
             except (OSError, ValueError) as error:

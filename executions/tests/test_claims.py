@@ -12,7 +12,7 @@ from django.utils import timezone
 from executions import claims
 from executions.ids import new_id, time_of
 from executions.models import Execution, OutputChunk
-from executions.queue import take
+from executions.queue import lock_waiting
 from executions.services import start_execution
 from executions.tests.helpers import write_output
 
@@ -223,14 +223,14 @@ def test_an_older_one_that_was_committed_later_is_not_claimed_beside_its_project
     newer = start_execution(project_id="p", bead_id="newer")
     taken, claimed_too = threading.Event(), threading.Event()
 
-    def take_and_wait(pk):
-        result = take(pk)
+    def lock_and_wait(pk):
+        result = lock_waiting(pk)
         if threading.current_thread() is not threading.main_thread():
             taken.set()
             claimed_too.wait(1)  # SQLite lets the other wait for this one's commit
         return result
 
-    monkeypatch.setattr(claims, "take", take_and_wait)
+    monkeypatch.setattr(claims, "lock_waiting", lock_and_wait)
 
     def claim_beside():
         taken.wait(10)
@@ -245,6 +245,27 @@ def test_an_older_one_that_was_committed_later_is_not_claimed_beside_its_project
         first = pool.submit(lambda: at_once(claim)[0])
         assert claim_beside() == []
         assert first.result() == [newer]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_comes_second_claims_what_the_first_leaves():
+    made = [start_execution(project_id=f"p{number}", bead_id="b") for number in range(8)]
+    first_has_claimed, second_has_claimed = threading.Event(), threading.Event()
+
+    def first():
+        with transaction.atomic():
+            claimed = claim(limit=4)
+            first_has_claimed.set()
+            second_has_claimed.wait(1)  # SQLite lets the other wait for this one's commit
+        return claimed
+
+    def second():
+        first_has_claimed.wait(10)
+        claimed = claim(limit=4)
+        second_has_claimed.set()
+        return claimed
+
+    assert at_once(first, second) == [made[:4], made[4:]]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -377,9 +377,14 @@ def test_a_body_that_is_cut_off_does_nothing(service):
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
             connection.sendall(request.encode())
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(request.encode())
+        connection.shutdown(socket.SHUT_WR)  # it can still read
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
     time.sleep(0.5)
 
     assert service.get(execution)["status"] == "pending"
+    assert "Traceback" not in service.printed
 
 
 def test_readers_who_leave_leave_no_trace(service):

@@ -278,6 +278,34 @@ def test_a_sweep_lets_resting_supervisors_go(runner):
     assert supervisor_of(run(runner, "echo $PPID")) != supervisor
 
 
+def test_supervisors_go_without_a_word(capfd, runner):
+    for _ in range(3):
+        supervisor = supervisor_of(run(runner, "echo $PPID"))
+        time.sleep(0.1)  # it is ready again, and nobody has read that
+        runner.sweep(lambda ids: set())
+        wait_for(lambda found=supervisor: not is_alive(found))
+
+    assert capfd.readouterr().err == ""
+
+
+def test_without_a_temporary_folder_nothing_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    runner = ProcessRunner()
+    supervisor = supervisor_of(run(runner, "echo $PPID"))
+    (tmp_path / "temporary").rmdir()
+
+    failed = run(runner, "true")
+    outcome = failed.end()
+    failed.attempt.close()
+    (tmp_path / "temporary").mkdir()
+
+    assert outcome.failure_reason == "start_error"
+    assert "temporary folder" in outcome.error
+    assert supervisor_of(run(runner, "echo $PPID")) == supervisor
+    runner.close()
+
+
 WORKER = """
 import sys, time
 from executions.runners.base import Launch
