@@ -41,7 +41,6 @@ BODY_TIMEOUT = 30
 
 CUT_OFF = "The body is not as long as announced."
 
-
 # The header of the request's id in WSGI's spelling.
 REQUEST_ID = f"HTTP_{HEADER.upper().replace('-', '_')}"
 

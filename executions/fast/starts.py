@@ -123,6 +123,7 @@ def fulfil(wishes: list[Wish]) -> None:
     in the commit: then they may have been accepted.
     """
     is_committing = False
+    used = connection.connection  # Django connects anew after one that was cut
     try:
         with transaction.atomic():
             # In one order, or two servers could wait for each other's users.
@@ -134,7 +135,7 @@ def fulfil(wishes: list[Wish]) -> None:
     except Exception as error:
         logger.error("Executions could not be accepted together: %s", error)
         is_away = isinstance(error, OperationalError | InterfaceError) and (
-            is_committing or connection.is_usable()
+            is_committing or connection.connection is used
         )
         for wish in wishes:
             wish.outcome = DatabaseUnavailable() if is_away else Unusual()

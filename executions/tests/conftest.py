@@ -19,7 +19,7 @@ from executions.tests.engine import IMAGE, Engine, find_lack, make_image
 from executions.tests.installation import Installation
 
 # Collected only where they can be run, so that nothing is ever skipped for being elsewhere.
-collect_ignore = [] if IS_POSTGRESQL else ["test_postgresql.py"]
+collect_ignore = ["test_sqlite_reader.py" if IS_POSTGRESQL else "test_postgresql.py"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -17,10 +17,9 @@ from django.utils import timezone
 from config.wsgi import Utf8Request
 from executions import claims, documents, services
 from executions.exceptions import DatabaseUnavailable
-from executions.fast import reader
-from executions.fast.answers import Unusual, find_caller
+from executions.fast.answers import Unusual
 from executions.fast.calls import FastCalls
-from executions.fast.reader import Reader, SqliteReader
+from executions.fast.reader import Reader
 from executions.fast.starts import Wish, answer_to, fulfil, is_surely_valid
 from executions.models import ApiToken, Execution
 from executions.serializers import (
@@ -382,47 +381,6 @@ def test_groups_of_the_same_users_do_not_wait_for_each_other():
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(start, (1, -1)))
     assert both == [[Execution] * 160] * 2
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL is read anew each time")
-@pytest.mark.django_db(transaction=True)
-def test_the_memory_of_what_was_read_is_bounded(monkeypatch):
-    monkeypatch.setattr(reader, "MEMORY", 3 * reader.EACH + 500)
-    sqlite, read = SqliteReader(), []
-
-    def ask(key, text="text", size=0):
-        def find():
-            read.append(key)
-            return text
-
-        assert sqlite.remember((key,), find, size=lambda _: size) == text
-
-    for key in "aabbaabb":
-        ask(key)
-    assert read == ["a", "b"]
-    ask("c" * 500)  # the key counts too, and it was the last that there was room for …
-    ask("d")
-    ask("a")
-    assert read == ["a", "b", "c" * 500, "d", "a"]
-    make_user("ada")  # … and a commit forgets everything
-    ask("a")
-    ask("d", size=5000)
-    ask("a")
-    assert read[5:] == ["a", "d", "a"]
-    sqlite._wrapper.close()
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL is read anew each time")
-@pytest.mark.django_db(transaction=True)
-def test_no_refusal_is_remembered(settings):
-    settings.OPEN_ACCESS = False
-    sqlite = SqliteReader()
-    for number in range(3):
-        request = RequestFactory(headers={"Authorization": f"Token wrong-{number}"}).get("/")
-        with pytest.raises(Unusual):
-            find_caller(request, sqlite)
-    assert sqlite._memory == {}
-    sqlite._wrapper.close()
 
 
 # With the real server: its event loop, its threads, and who writes meanwhile.

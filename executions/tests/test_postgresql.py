@@ -24,17 +24,13 @@ def test_all_go_on_when_their_connections_are_cut(installation):
     cut(installation, "NOT LIKE")
     cut(installation, "LIKE")
 
-    # The server finds out before it asks anything of them: no reader gets a 503.
+    # The server finds out before anything can be lost: nobody gets a 503.
     url = f"{installation.url}/executions/"
     slowly = {"Accept": "application/json; indent=0"}  # so that the ViewSet answers
     for headers in ({}, slowly):
         assert [requests.get(url, headers=headers).status_code for _ in range(8)] == [200] * 8
-    # What is started may get one, since nothing is tried twice.
-    body = {"project_id": "p", "bead_id": "b", "context": "true"}
-    statuses = [requests.post(url, json=body).status_code for _ in range(10)]
-    assert statuses[1:] == [201] * 9
-    assert statuses[0] in (201, 503)
-    assert installation.wait_for_end(installation.post(context="true"))["status"] == "completed"
+    for _ in range(10):
+        assert installation.wait_for_end(installation.post(context="true"))["status"] == "completed"
 
 
 def test_a_worker_listens_again_when_only_that_connection_was_cut(installation):
