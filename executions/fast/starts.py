@@ -123,8 +123,10 @@ def fulfil(wishes: list[Wish]) -> None:
     in the commit: then they may have been accepted.
     """
     is_committing = False
-    used = connection.connection  # Django connects anew after one that was cut
+    used = None  # the driver's connection: Django connects anew after one that was cut
     try:
+        connection.ensure_connection()
+        used = connection.connection
         with transaction.atomic():
             # In one order, or two servers could wait for each other's users.
             for wish in sorted(wishes, key=lambda wish: wish.user.pk if wish.user else 0):
