@@ -137,9 +137,11 @@ def commits(target: Target) -> Iterator[None]:
 
     thread = threading.Thread(target=commit)
     thread.start()
-    yield
-    done.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 GUIDE_SYNC, GUIDE_ASYNC = "guide, in memory", "guide, async def"

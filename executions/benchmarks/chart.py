@@ -6,7 +6,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from executions.benchmarks.api import CALLS, GUIDE_SYNC, OF_MANY, at
+from executions.benchmarks.api import CALLS, GUIDE_SYNC, LISTS, OF_MANY, WRITING, at
 from executions.benchmarks.report import Report
 
 # One colour for each database, lighter where more is asked of it.
@@ -14,6 +14,7 @@ COLOURS = {
     "SQLite": "#14532d",
     "SQLite, token": "#16a34a",
     f"SQLite{OF_MANY}": "#86efac",
+    WRITING: "#bef264",
     "PostgreSQL": "#1e3a8a",
     "PostgreSQL, token": "#3b82f6",
     f"PostgreSQL{OF_MANY}": "#93c5fd",
@@ -34,14 +35,14 @@ def draw(rates: Report, drains: dict[str, tuple[float, float]], path: Path) -> N
 
 
 def _draw_calls(axes: Axes, rates: Report) -> None:
-    candidates = [name for name in COLOURS if (at(CALLS[0], 16), name) in rates.rates]
+    candidates = [name for name in COLOURS if (at(LISTS[0], 16), name) in rates.rates]
     width = 0.8 / len(candidates)
     for number, name in enumerate(candidates):
         offset = (number - (len(candidates) - 1) / 2) * width
-        heights = [rates.ratio(at(call, 16), name) for call in CALLS]
+        calls = LISTS if name == WRITING else CALLS
         bars = axes.bar(
-            [place + offset for place in range(len(CALLS))],
-            heights,
+            [CALLS.index(call) + offset for call in calls],
+            [rates.ratio(at(call, 16), name) for call in calls],
             width,
             label=name,
             color=COLOURS[name],
