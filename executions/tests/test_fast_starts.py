@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, InterfaceError, OperationalError, connection
+from django.test import RequestFactory
 
 from executions import documents, services
 from executions.exceptions import DatabaseUnavailable
 from executions.fast.answers import Unusual
-from executions.fast.starts import Wish, answer_to, fulfil, is_surely_valid
+from executions.fast.starts import BODY_SIZE, Wish, answer_to, fulfil, is_surely_valid, read_wish
 from executions.models import Execution
 from executions.serializers import (
     CONTEXT_BYTES,
@@ -77,6 +78,17 @@ DOUBTFUL: list[Any] = [
 @pytest.mark.parametrize("fields", DOUBTFUL + [fields for fields, _ in BAD_FIELDS])
 def test_what_the_serializer_may_refuse_is_left_to_it(fields):
     assert not is_surely_valid(fields)
+
+
+def test_a_large_body_is_not_parsed_on_the_event_loop():
+    for size, is_left in ((BODY_SIZE // 2, False), (BODY_SIZE, True)):
+        body = json.dumps(GOOD | {"context": "x" * size}).encode()
+        request = RequestFactory().post("/executions/", body, content_type="application/json")
+        if is_left:
+            with pytest.raises(Unusual):
+                read_wish(request, body)
+        else:
+            assert read_wish(request, body)["context"] == "x" * size
 
 
 def wish_of(user=None):

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from executions import claims, output, queue, services
@@ -18,6 +18,7 @@ from executions.tests.helpers import make_user
 from executions.tests.test_fast import fast
 from executions.throttling import take
 from executions.tokens import create_token, digest
+from executions.wakeup import ring_on_commit
 
 IS_SQLITE = connection.vendor == "sqlite"
 
@@ -302,6 +303,16 @@ def test_a_claim_takes_few_statements_whatever_waits(filled):
 
     assert_plans(call, len(looks), *looks)
     assert Execution.objects.get(project_id="free").status == "running"
+
+
+def test_a_transaction_rings_once(db):
+    with transaction.atomic():
+        for is_undone in (True, False, False):
+            with transaction.atomic():
+                ring_on_commit()
+                assert len(connection.run_on_commit) == 1
+                transaction.set_rollback(is_undone)
+        assert len(connection.run_on_commit) == 1
 
 
 def test_a_claim_of_nothing_is_one_statement(filled):
